@@ -1,0 +1,1 @@
+"""What is measured of embeddings: verification, retrieval, clustering. Arrays in, numbers out."""
