@@ -1,0 +1,171 @@
+#ifndef CAFFE_METRIC_DISTANCE_HPP_
+#define CAFFE_METRIC_DISTANCE_HPP_
+
+#include <cmath>
+
+#include "caffe_metric/macros.hpp"
+#include "caffe_metric/vector_ops.hpp"
+
+// The distances of TripletLoss between two rows x and y of dimension D:
+//
+//   SQUARED_L2  ||x - y||^2
+//   L2          ||x - y||
+//   LP          (sum_k |x_k - y_k + eps|^p)^(1/p)
+//   COSINE      1 - x . y / (||x|| ||y||); 1 where a norm is 0
+//
+// A distance is a sum of terms over the elements (distance_term), of which
+// distance_of makes the number; its gradient is again a term an element
+// (distance_gradient) with factors that belong to the pair (DistanceSlope).
+// The gradient is 0 where it does not exist: L2 and LP at 0, COSINE of 0.
+
+namespace caffe_metric {
+
+// The numbers are those of TripletLossParameter in proto/.
+enum Distance { SQUARED_L2 = 0, L2 = 1, LP = 2, COSINE = 3 };
+
+template <typename T>
+struct Metric {
+  Distance distance;
+  T p;    // LP
+  T eps;  // LP
+};
+
+// COSINE sums three things over the elements, the others one.
+template <typename T>
+struct DistanceSums {
+  T sum;  // of the terms; COSINE: x . y
+  T xx;   // COSINE: ||x||^2
+  T yy;   // COSINE: ||y||^2
+};
+
+template <typename T>
+CAFFE_METRIC_HD T distance_term(const Metric<T>& metric, T x, T y) {
+  const T difference = x - y;
+  if (metric.distance != LP) {
+    return metric.distance == COSINE ? x * y : difference * difference;
+  }
+  return std::pow(std::fabs(difference + metric.eps), metric.p);
+}
+
+template <typename T>
+CAFFE_METRIC_HD T distance_of(const Metric<T>& metric,
+                              const DistanceSums<T>& sums) {
+  switch (metric.distance) {
+    case SQUARED_L2:
+      return sums.sum;
+    case L2:
+      return std::sqrt(sums.sum);
+    case LP:
+      return std::pow(sums.sum, 1 / metric.p);
+    default:
+      break;
+  }
+  const T norms = std::sqrt(sums.xx) * std::sqrt(sums.yy);
+  return norms > 0 ? 1 - sums.sum / norms : T(1);
+}
+
+// dx_k = difference * f(x_k - y_k) + cross * y_k + x * x_k and
+// dy_k = -difference * f(x_k - y_k) + cross * x_k + y * y_k,
+// f the identity, for LP sign(u) |u|^(p-1) of u = x_k - y_k + eps.
+template <typename T>
+struct DistanceSlope {
+  T difference, cross, x, y;
+};
+
+template <typename T>
+CAFFE_METRIC_HD DistanceSlope<T> distance_slope(const Metric<T>& metric,
+                                                const DistanceSums<T>& sums) {
+  DistanceSlope<T> slope = {0, 0, 0, 0};
+  if (metric.distance == SQUARED_L2) {
+    slope.difference = 2;
+  } else if (metric.distance == L2) {
+    slope.difference = sums.sum > 0 ? 1 / std::sqrt(sums.sum) : T(0);
+  } else if (metric.distance == LP) {
+    // (sum |u|^p)^(1/p - 1)
+    slope.difference =
+        sums.sum > 0 ? std::pow(sums.sum, 1 / metric.p - 1) : T(0);
+  } else if (sums.xx > 0 && sums.yy > 0) {
+    slope.cross = -1 / (std::sqrt(sums.xx) * std::sqrt(sums.yy));
+    slope.x = -slope.cross * sums.sum / sums.xx;
+    slope.y = -slope.cross * sums.sum / sums.yy;
+  }
+  return slope;
+}
+
+// One element of the gradient, scaled by `weight`, added to *dx and *dy.
+template <typename T>
+CAFFE_METRIC_HD void distance_gradient(const Metric<T>& metric,
+                                       const DistanceSlope<T>& slope, T weight,
+                                       T x, T y, T* dx, T* dy) {
+  if (metric.distance == COSINE) {
+    *dx += weight * (slope.cross * y + slope.x * x);
+    *dy += weight * (slope.cross * x + slope.y * y);
+    return;
+  }
+  T u = x - y;
+  if (metric.distance == LP) {
+    u += metric.eps;
+    // At u = 0 a p below 1 has no slope.
+    u = u == 0 ? T(0)
+               : std::copysign(std::pow(std::fabs(u), metric.p - 1), u);
+  }
+  const T d = weight * slope.difference * u;
+  *dx += d;
+  *dy -= d;
+}
+
+// Below: whole rows, on the CPU.
+
+template <typename T>
+inline DistanceSums<T> distance_sums(const Metric<T>& metric, int dim,
+                                     const T* x, const T* y) {
+  DistanceSums<T> sums = {0, 0, 0};
+  switch (metric.distance) {
+    case COSINE:
+      sums.sum = dot(dim, x, y);
+      sums.xx = squared_norm(dim, x);
+      sums.yy = squared_norm(dim, y);
+      break;
+    case LP:
+      for (int k = 0; k < dim; ++k) {
+        sums.sum += distance_term(metric, x[k], y[k]);
+      }
+      break;
+    default:
+      sums.sum = squared_distance(dim, x, y);
+  }
+  return sums;
+}
+
+template <typename T>
+inline T row_distance(const Metric<T>& metric, int dim, const T* x,
+                      const T* y) {
+  return distance_of(metric, distance_sums(metric, dim, x, y));
+}
+
+// Adds weight * the gradient of the distance to rows dx and dy.
+template <typename T>
+inline void add_distance_gradient(const Metric<T>& metric, int dim, T weight,
+                                  const T* x, const T* y, T* dx, T* dy) {
+  if (weight == 0) {
+    return;
+  }
+  const DistanceSlope<T> slope =
+      distance_slope(metric, distance_sums(metric, dim, x, y));
+  if (metric.distance == SQUARED_L2 || metric.distance == L2) {
+    const T factor = weight * slope.difference;
+    for (int k = 0; k < dim; ++k) {
+      const T d = factor * (x[k] - y[k]);
+      dx[k] += d;
+      dy[k] -= d;
+    }
+    return;
+  }
+  for (int k = 0; k < dim; ++k) {
+    distance_gradient(metric, slope, weight, x[k], y[k], &dx[k], &dy[k]);
+  }
+}
+
+}  // namespace caffe_metric
+
+#endif  // CAFFE_METRIC_DISTANCE_HPP_
