@@ -1,0 +1,143 @@
+#ifndef CAFFE_METRIC_TRIPLET_ALL_HPP_
+#define CAFFE_METRIC_TRIPLET_ALL_HPP_
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "caffe_metric/triplet_rule.hpp"
+
+// The loss over every triplet (a, p, n) of a batch, an anchor at a time, and
+// its derivative by every distance d(a, j).
+//
+// With HINGE and without swap, K positives and M negatives an anchor take
+// O(K log K + M log K) instead of O(K M) operations: a triplet is active
+// where d_an < t_p = d_ap + margin. Sort the thresholds t; place each negative
+// among them by binary search; then the loss is sums of thresholds beyond the
+// place, and the derivatives are counts.
+
+namespace caffe_metric {
+
+// What a batch's triplets add up to.
+struct TripletStats {
+  double loss;      // sum of losses
+  double selected;  // number of triplets
+  double active;    // number with a loss > 0
+  double d_ap;      // sum over the triplets
+  double d_an;      // sum over the triplets, as the loss takes it
+
+  TripletStats() : loss(0), selected(0), active(0), d_ap(0), d_an(0) {}
+
+  // Adds one triplet, its loss times weight.
+  void add(double term_loss, double weight, double ap, double an) {
+    loss += weight * term_loss;
+    selected += 1;
+    active += term_loss > 0;
+    d_ap += ap;
+    d_an += an;
+  }
+};
+
+// The rows that an anchor meets.
+template <typename T>
+inline void split_by_class(int anchor, int n, const T* labels,
+                           std::vector<int>* positives,
+                           std::vector<int>* negatives) {
+  positives->clear();
+  negatives->clear();
+  for (int j = 0; j < n; ++j) {
+    if (labels[j] != labels[anchor]) {
+      negatives->push_back(j);
+    } else if (j != anchor) {
+      positives->push_back(j);
+    }
+  }
+}
+
+// HINGE without swap. d is the anchor's row of distances; slopes receives the
+// derivatives by them, and is zero before.
+template <typename T>
+inline void hinge_of_all(T margin, const T* d,
+                         const std::vector<int>& positives,
+                         const std::vector<int>& negatives, T* slopes,
+                         TripletStats* stats) {
+  const int count = positives.size();
+  std::vector<std::pair<T, int> > order(count);
+  for (int k = 0; k < count; ++k) {
+    order[k] = std::make_pair(d[positives[k]] + margin, positives[k]);
+  }
+  std::sort(order.begin(), order.end());
+  std::vector<T> thresholds(count);
+  std::vector<double> sum_beyond(count + 1, 0.);  // sum of thresholds k ...
+  for (int k = count - 1; k >= 0; --k) {
+    thresholds[k] = order[k].first;
+    sum_beyond[k] = sum_beyond[k + 1] + thresholds[k];
+  }
+  std::vector<int> placed(count + 1, 0);  // negatives before threshold k
+  double sum_an = 0;
+  for (size_t i = 0; i < negatives.size(); ++i) {
+    const T d_an = d[negatives[i]];
+    sum_an += d_an;
+    const int place =
+        std::upper_bound(thresholds.begin(), thresholds.end(), d_an) -
+        thresholds.begin();
+    ++placed[place];
+    const int active = count - place;
+    if (active > 0) {
+      slopes[negatives[i]] -= active;
+      stats->loss += sum_beyond[place] - static_cast<double>(active) * d_an;
+      stats->active += active;
+    }
+  }
+  int before = 0;
+  double sum_ap = 0;
+  for (int k = 0; k < count; ++k) {
+    before += placed[k];
+    slopes[order[k].second] += before;
+    sum_ap += d[order[k].second];
+  }
+  stats->selected += static_cast<double>(count) * negatives.size();
+  stats->d_ap += sum_ap * negatives.size();
+  stats->d_an += sum_an * count;
+}
+
+// Any loss, triplet by triplet. With `swap`, `distances` and `slopes` are the
+// whole n x n matrices; otherwise only the anchor's rows of them are touched.
+template <typename T>
+inline void loss_of_all(const TripletRule<T>& rule, bool swap, int anchor,
+                        int n, const T* distances,
+                        const std::vector<int>& positives,
+                        const std::vector<int>& negatives, T* slopes,
+                        TripletStats* stats) {
+  const T* d = distances + static_cast<size_t>(anchor) * n;
+  T* slope = slopes + static_cast<size_t>(anchor) * n;
+  for (size_t i = 0; i < positives.size(); ++i) {
+    const int p = positives[i];
+    const T* d_p = distances + static_cast<size_t>(p) * n;
+    T* slope_p = slopes + static_cast<size_t>(p) * n;
+    for (size_t j = 0; j < negatives.size(); ++j) {
+      const int k = negatives[j];
+      const bool swapped = swap && takes_swapped(d[k], d_p[k]);
+      const T d_an = swapped ? d_p[k] : d[k];
+      const TripletTerm<T> term = triplet_term(rule, d[p], d_an);
+      slope[p] += term.slope_ap;
+      (swapped ? slope_p : slope)[k] += term.slope_an;
+      stats->add(term.loss, 1, d[p], d_an);
+    }
+  }
+}
+
+// use_pair: d_ap once more for every triplet.
+template <typename T>
+inline void pairs_of_all(const T* d, const std::vector<int>& positives,
+                         const std::vector<int>& negatives, T* slopes,
+                         TripletStats* stats) {
+  for (size_t i = 0; i < positives.size(); ++i) {
+    slopes[positives[i]] += negatives.size();
+    stats->loss += static_cast<double>(d[positives[i]]) * negatives.size();
+  }
+}
+
+}  // namespace caffe_metric
+
+#endif  // CAFFE_METRIC_TRIPLET_ALL_HPP_
