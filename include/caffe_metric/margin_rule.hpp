@@ -139,7 +139,7 @@ CAFFE_METRIC_HD FeatureGradient<T> reference_gradient(
 // it again would not make it better, and a repeated forward repeats exactly.
 template <typename T>
 CAFFE_METRIC_HD bool is_unit(T squared_norm) {
-  const T rounding = sizeof(T) == sizeof(float) ? T(1e-6) : T(1e-15);
+  const T rounding = sizeof(T) == sizeof(float) ? T(1e-6) : T(4e-15);
   return std::fabs(squared_norm - 1) <= rounding;
 }
 

@@ -1,0 +1,93 @@
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "caffe/layers/metric_loss_layer.hpp"
+#include "caffe/util/math_functions.hpp"
+#include "caffe_metric/labels.hpp"
+#include "caffe_metric/vector_ops.hpp"
+
+namespace caffe {
+
+template <typename Dtype>
+void MetricLossLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
+                                        const vector<Blob<Dtype>*>& top) {
+  LossLayer<Dtype>::LayerSetUp(bottom, top);
+  for (int i = 1; i < this->layer_param_.loss_weight_size(); ++i) {
+    CHECK_EQ(this->layer_param_.loss_weight(i), 0)
+        << Title() << ": top " << i
+        << " only reports, its loss_weight must be 0";
+  }
+  while (this->layer_param_.loss_weight_size() < static_cast<int>(top.size())) {
+    this->layer_param_.add_loss_weight(0);
+  }
+}
+
+template <typename Dtype>
+void MetricLossLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
+                                     const vector<Blob<Dtype>*>& top) {
+  const vector<int> scalar_shape(0);
+  for (size_t i = 0; i < top.size(); ++i) {
+    top[i]->Reshape(scalar_shape);
+  }
+}
+
+template <typename Dtype>
+Dtype MetricLossLayer<Dtype>::Normalizer(Dtype own, double selected,
+                                         double active, int batch_size) const {
+  if (!this->layer_param_.loss_param().has_normalization()) {
+    return own;
+  }
+  switch (this->layer_param_.loss_param().normalization()) {
+    case LossParameter_NormalizationMode_FULL:
+      return std::max(selected, 1.);
+    case LossParameter_NormalizationMode_VALID:
+      return std::max(active, 1.);
+    case LossParameter_NormalizationMode_BATCH_SIZE:
+      return batch_size;
+    default:
+      return 1;
+  }
+}
+
+template <typename Dtype>
+string MetricLossLayer<Dtype>::Title() const {
+  return string(this->type()) + " layer '" + this->layer_param_.name() + "'";
+}
+
+template <typename Dtype>
+void MetricLossLayer<Dtype>::CheckLabels(const Blob<Dtype>& labels) const {
+  const Dtype* label = labels.cpu_data();
+  for (int i = 0; i < labels.count(); ++i) {
+    CHECK(caffe_metric::is_label(label[i], caffe_metric::kAnyClass))
+        << Title() << ": the label of row " << i << " is " << label[i]
+        << ", labels are integers >= 0";
+  }
+}
+
+template <typename Dtype>
+void MetricLossLayer<Dtype>::CheckFinite(const Blob<Dtype>& rows,
+                                         const char* what) const {
+  const int num = rows.shape(0);
+  const int dim = rows.count() / num;
+  for (int i = 0; i < num; ++i) {
+    CHECK(caffe_metric::all_finite(dim, rows.cpu_data() + i * dim))
+        << Title() << ": row " << i << " of the " << what
+        << " holds NaN or Inf";
+  }
+}
+
+template <typename Dtype>
+void MetricLossLayer<Dtype>::ZeroDiff(Blob<Dtype>* bottom) const {
+  caffe_set(bottom->count(), Dtype(0), bottom->mutable_cpu_diff());
+}
+
+template <typename Dtype>
+uint64_t MetricLossLayer<Dtype>::DrawKey() {
+  const uint64_t high = caffe_rng_rand();
+  return (high << 32) | caffe_rng_rand();
+}
+
+INSTANTIATE_CLASS(MetricLossLayer);
+
+}  // namespace caffe

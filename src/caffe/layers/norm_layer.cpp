@@ -1,0 +1,110 @@
+#include <cmath>
+#include <vector>
+
+#include "caffe/layers/norm_layer.hpp"
+#include "caffe_metric/norm.hpp"
+
+namespace caffe {
+
+template <typename Dtype>
+void NormLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
+                                  const vector<Blob<Dtype>*>& top) {
+  eps_ = this->layer_param_.l2_norm_param().eps();
+  CHECK_GT(eps_, 0) << "Norm layer '" << this->layer_param_.name()
+                    << "': eps must be > 0";
+}
+
+template <typename Dtype>
+void NormLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
+                               const vector<Blob<Dtype>*>& top) {
+  CHECK_GE(bottom[0]->num_axes(), 2)
+      << "Norm layer '" << this->layer_param_.name()
+      << "': needs a bottom of at least 2 axes, has shape "
+      << bottom[0]->shape_string();
+  outer_num_ = bottom[0]->shape(0);
+  channels_ = bottom[0]->shape(1);
+  inner_num_ = bottom[0]->count(2);
+  top[0]->ReshapeLike(*bottom[0]);
+  vector<int> norms_shape(2);
+  norms_shape[0] = outer_num_;
+  norms_shape[1] = inner_num_;
+  norms_.Reshape(norms_shape);
+}
+
+template <typename Dtype>
+void NormLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
+                                   const vector<Blob<Dtype>*>& top) {
+  // In double, the square of a float neither overflows nor underflows.
+  vector<double> squares(inner_num_);
+  vector<Dtype> factors(inner_num_);
+  const Dtype* x = bottom[0]->cpu_data();
+  Dtype* y = top[0]->mutable_cpu_data();
+  Dtype* norms = norms_.mutable_cpu_data();
+  for (int i = 0; i < outer_num_; ++i) {
+    squares.assign(inner_num_, 0.);
+    for (int c = 0; c < channels_; ++c) {
+      for (int s = 0; s < inner_num_; ++s) {
+        const double value = x[c * inner_num_ + s];
+        squares[s] += value * value;
+      }
+    }
+    for (int s = 0; s < inner_num_; ++s) {
+      norms[s] = std::sqrt(squares[s]);
+      factors[s] = caffe_metric::norm_factor(norms[s], eps_);
+    }
+    for (int c = 0; c < channels_; ++c) {
+      for (int s = 0; s < inner_num_; ++s) {
+        y[c * inner_num_ + s] = x[c * inner_num_ + s] * factors[s];
+      }
+    }
+    x += channels_ * inner_num_;
+    y += channels_ * inner_num_;
+    norms += inner_num_;
+  }
+}
+
+template <typename Dtype>
+void NormLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
+                                    const vector<bool>& propagate_down,
+                                    const vector<Blob<Dtype>*>& bottom) {
+  if (!propagate_down[0]) {
+    return;
+  }
+  vector<Dtype> dots(inner_num_);
+  vector<Dtype> factors(inner_num_);
+  const Dtype* y = top[0]->cpu_data();
+  const Dtype* dy = top[0]->cpu_diff();
+  const Dtype* norms = norms_.cpu_data();
+  Dtype* dx = bottom[0]->mutable_cpu_diff();
+  for (int i = 0; i < outer_num_; ++i) {
+    dots.assign(inner_num_, Dtype(0));
+    for (int c = 0; c < channels_; ++c) {
+      for (int s = 0; s < inner_num_; ++s) {
+        dots[s] += dy[c * inner_num_ + s] * y[c * inner_num_ + s];
+      }
+    }
+    for (int s = 0; s < inner_num_; ++s) {
+      factors[s] = caffe_metric::norm_gradient_factor(norms[s], eps_);
+    }
+    for (int c = 0; c < channels_; ++c) {
+      for (int s = 0; s < inner_num_; ++s) {
+        const int k = c * inner_num_ + s;
+        dx[k] =
+            caffe_metric::norm_gradient(dy[k], dots[s], y[k], factors[s]);
+      }
+    }
+    y += channels_ * inner_num_;
+    dy += channels_ * inner_num_;
+    dx += channels_ * inner_num_;
+    norms += inner_num_;
+  }
+}
+
+#ifdef CPU_ONLY
+STUB_GPU(NormLayer);
+#endif
+
+INSTANTIATE_CLASS(NormLayer);
+REGISTER_LAYER_CLASS(Norm);
+
+}  // namespace caffe

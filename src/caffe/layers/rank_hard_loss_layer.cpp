@@ -1,0 +1,167 @@
+#include <algorithm>
+#include <vector>
+
+#include "caffe/layers/rank_hard_loss_layer.hpp"
+#include "caffe/util/math_functions.hpp"
+#include "caffe_metric/rank_hard.hpp"
+#include "caffe_metric/strips.hpp"
+#include "caffe_metric/vector_ops.hpp"
+
+namespace caffe {
+
+template <typename Dtype>
+void RankHardLossLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
+                                          const vector<Blob<Dtype>*>& top) {
+  MetricLossLayer<Dtype>::LayerSetUp(bottom, top);
+  const LayerParameter& layer_param = this->layer_param_;
+  CHECK(!layer_param.has_rank_param() ||
+        !layer_param.has_rank_hard_loss_param())
+      << this->Title() << ": rank_param and rank_hard_loss_param are two "
+      << "spellings of the same parameter, set one of them";
+  param_ = layer_param.has_rank_hard_loss_param()
+               ? layer_param.rank_hard_loss_param()
+               : layer_param.rank_param();
+  CHECK_GE(param_.pair_size(), 2) << this->Title() << ": pair_size must be "
+                                  << ">= 2, an anchor and its positive";
+  CHECK_GE(param_.neg_num(), 1) << this->Title() << ": neg_num must be >= 1";
+  CHECK(param_.hard_ratio() >= 0 && param_.hard_ratio() <= 1)
+      << this->Title() << ": hard_ratio is " << param_.hard_ratio()
+      << ", must be in [0, 1]";
+  CHECK(param_.rand_ratio() >= 0 && param_.rand_ratio() <= 1)
+      << this->Title() << ": rand_ratio is " << param_.rand_ratio()
+      << ", must be in [0, 1]";
+}
+
+template <typename Dtype>
+void RankHardLossLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
+                                       const vector<Blob<Dtype>*>& top) {
+  MetricLossLayer<Dtype>::Reshape(bottom, top);
+  num_ = bottom[0]->shape(0);
+  dim_ = bottom[0]->count(1);
+  const int pair_size = param_.pair_size();
+  CHECK_EQ(bottom[1]->count(), num_)
+      << this->Title() << ": needs one label a row, has features of shape "
+      << bottom[0]->shape_string() << " and labels of shape "
+      << bottom[1]->shape_string();
+  CHECK_EQ(num_ % pair_size, 0)
+      << this->Title() << ": the batch of " << num_
+      << " rows is no multiple of pair_size " << pair_size;
+  group_num_ = num_ / pair_size;
+}
+
+template <typename Dtype>
+void RankHardLossLayer<Dtype>::CheckPairs(const Blob<Dtype>& labels) const {
+  this->CheckLabels(labels);
+  const Dtype* label = labels.cpu_data();
+  for (int i = 0; i < num_; i += param_.pair_size()) {
+    CHECK_EQ(label[i], label[i + 1])
+        << this->Title() << ": rows " << i << " and " << i + 1
+        << " are an anchor and its positive, but have different labels";
+  }
+}
+
+template <typename Dtype>
+void RankHardLossLayer<Dtype>::Report(double loss, double selected,
+                                      double active,
+                                      const vector<Blob<Dtype>*>& top) {
+  const Dtype terms = Dtype(2) * param_.neg_num() * group_num_;
+  normalizer_ = this->Normalizer(terms, selected, active, group_num_);
+  top[0]->mutable_cpu_data()[0] = loss / normalizer_;
+  if (top.size() > 1) {
+    top[1]->mutable_cpu_data()[0] = active / terms;
+  }
+}
+
+template <typename Dtype>
+void RankHardLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
+                                           const vector<Blob<Dtype>*>& top) {
+  this->CheckFinite(*bottom[0], "features");
+  CheckPairs(*bottom[1]);
+  const Dtype* x = bottom[0]->cpu_data();
+  const Dtype* label = bottom[1]->cpu_data();
+  const Dtype margin = param_.margin();
+  const int pair_size = param_.pair_size();
+  const uint64_t key = this->DrawKey();
+  const caffe_metric::RankDraw draw = caffe_metric::rank_draw(
+      param_.neg_num(), param_.hard_ratio(), param_.rand_ratio());
+  const int strip = caffe_metric::strip_rows(group_num_, num_);
+  anchors_.Reshape(strip, dim_, 1, 1);
+  products_.Reshape(strip, num_, 1, 1);
+  taken_.clear();
+  double loss = 0;
+  double selected = 0;
+  double active = 0;
+  vector<int> negatives;
+  for (int begin = 0; begin < group_num_; begin += strip) {
+    const int end = std::min(begin + strip, group_num_);
+    for (int g = begin; g < end; ++g) {
+      caffe_copy(dim_, x + g * pair_size * dim_,
+                 anchors_.mutable_cpu_data() + (g - begin) * dim_);
+    }
+    caffe_cpu_gemm<Dtype>(CblasNoTrans, CblasTrans, end - begin, num_, dim_,
+                          Dtype(1), anchors_.cpu_data(), x, Dtype(0),
+                          products_.mutable_cpu_data());
+    for (int g = begin; g < end; ++g) {
+      const int anchor = g * pair_size;
+      const Dtype* products = products_.cpu_data() + (g - begin) * num_;
+      const Dtype* positive = x + (anchor + 1) * dim_;
+      const Dtype s_positive = -products[anchor + 1];
+      caffe_metric::rank_negatives(draw, margin, key, anchor, num_, products,
+                                   label, &negatives);
+      for (size_t k = 0; k < negatives.size(); ++k) {
+        const int j = negatives[k];
+        const Dtype by_anchor = caffe_metric::rank_violation(
+            margin, s_positive, -products[j]);
+        const Dtype by_positive = caffe_metric::rank_violation(
+            margin, s_positive,
+            -caffe_metric::dot(dim_, positive, x + j * dim_));
+        const Taken taken = {anchor, j, by_anchor > 0, by_positive > 0};
+        taken_.push_back(taken);
+        loss += by_anchor + std::max(by_positive, Dtype(0));
+        selected += 2;
+        active += taken.by_anchor + taken.by_positive;
+      }
+    }
+  }
+  Report(loss, selected, active, top);
+}
+
+template <typename Dtype>
+void RankHardLossLayer<Dtype>::Backward_cpu(
+    const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+    const vector<Blob<Dtype>*>& bottom) {
+  if (propagate_down[1]) {
+    this->ZeroDiff(bottom[1]);
+  }
+  if (!propagate_down[0]) {
+    return;
+  }
+  this->ZeroDiff(bottom[0]);
+  const Dtype scale = top[0]->cpu_diff()[0] / normalizer_;
+  const Dtype* x = bottom[0]->cpu_data();
+  Dtype* dx = bottom[0]->mutable_cpu_diff();
+  for (size_t t = 0; t < taken_.size(); ++t) {
+    const int i = taken_[t].anchor * dim_;
+    const int p = i + dim_;
+    const int j = taken_[t].negative * dim_;
+    // Of -x_i . x_p, x_i . x_j and x_p . x_j.
+    const Dtype of_positive =
+        scale * (taken_[t].by_anchor + taken_[t].by_positive);
+    const Dtype of_anchor = taken_[t].by_anchor ? scale : Dtype(0);
+    const Dtype of_second = taken_[t].by_positive ? scale : Dtype(0);
+    for (int k = 0; k < dim_; ++k) {
+      dx[i + k] += of_anchor * x[j + k] - of_positive * x[p + k];
+      dx[p + k] += of_second * x[j + k] - of_positive * x[i + k];
+      dx[j + k] += of_anchor * x[i + k] + of_second * x[p + k];
+    }
+  }
+}
+
+#ifdef CPU_ONLY
+STUB_GPU(RankHardLossLayer);
+#endif
+
+INSTANTIATE_CLASS(RankHardLossLayer);
+REGISTER_LAYER_CLASS(RankHardLoss);
+
+}  // namespace caffe
