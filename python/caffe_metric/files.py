@@ -18,7 +18,7 @@ def replacing(path):
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(path.suffix, f".{path.stem}-", path.parent)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     os.close(handle)

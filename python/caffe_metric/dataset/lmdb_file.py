@@ -50,23 +50,25 @@ def _fill(folder, records):
 
 def read_lmdb(path):
     """Yields (name, value) of every record, in Caffe's order. Raises UserError."""
+    return _read(path, lambda transaction: transaction.cursor())
+
+
+def lmdb_names(path):
+    """The names of all records, in Caffe's order. Raises UserError."""
+    return [name for name, _ in _read(path, _keys)]
+
+
+def _keys(transaction):
+    return ((key, None) for key in transaction.cursor().iternext(values=False))
+
+
+def _read(path, records):
     if not (Path(path) / "data.mdb").exists():
         raise UserError(f"{path}: no LMDB (data.mdb) there")
     try:
         with lmdb.open(str(path), readonly=True, lock=False) as env, env.begin() as transaction:
-            for key, value in transaction.cursor():
+            for key, value in records(transaction):
                 name = key.decode(errors="replace")
                 yield name.partition("_")[2] or name, value
-    except lmdb.Error as error:
-        raise UserError(f"{path}: {error}") from error
-
-
-def count_lmdb(path):
-    """The number of records. Raises UserError."""
-    if not (Path(path) / "data.mdb").exists():
-        raise UserError(f"{path}: no LMDB (data.mdb) there")
-    try:
-        with lmdb.open(str(path), readonly=True, lock=False) as env:
-            return env.stat()["entries"]
     except lmdb.Error as error:
         raise UserError(f"{path}: {error}") from error

@@ -1,5 +1,7 @@
 """Reading a picture the way Caffe holds it: uint8, channels first, blue before red."""
 
+from __future__ import annotations
+
 import dataclasses
 import io
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Where images come from: IDX files, a folder for each class, or a list of files with labels."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -70,9 +72,7 @@ def _idx(path, labels_path, picture):
     if images.ndim == 3:
         images = images[:, None]
     names = [f"{row:06d}" for row in range(len(images))]
-    return Source(
-        labels.astype(np.int64), names, {}, lambda row: picture.from_array(images[row])
-    )
+    return Source(labels.astype(np.int64), names, {}, lambda row: picture.from_array(images[row]))
 
 
 def _folder(root, picture):

@@ -60,11 +60,11 @@ def recall_at(embeddings, labels, ks=(1, 2, 4, 8)):
 
 
 def map_at_r(embeddings, labels):
-    """MAP@R and R-precision (Musgrave, Belongie and Lim 2020, section 3.2): (map_at_r, r_precision).
+    """MAP@R and R-precision (Musgrave, Belongie and Lim 2020, section 3.2).
 
-    R of a query is the number of other rows with its label. R-precision is the fraction of right
-    ones among its R nearest; MAP@R is 1/R times the sum over i = 1..R of precision at i where the
-    i-th is right, else 0.
+    Returns (MAP@R, R-precision). R of a query is the number of other rows with its label.
+    R-precision is the fraction of right ones among its R nearest; MAP@R is 1/R times the sum over
+    i = 1..R of precision at i where the i-th is right, else 0.
     """
     labels = np.asarray(labels)
     queries = _queries(labels)

@@ -1,0 +1,185 @@
+"""`caffe-metric extract`: the embeddings and labels of a data set, to an .npz file.
+
+The net may be a training net, whose TEST Data layer says how images are scaled and cropped, or a
+deploy net, where --scale, --mean and --crop say it. The data is an LMDB, or a list of images with
+`FILE LABEL` lines. The file holds embeddings (float32 [N, D]), labels (int64 [N]) and names
+(str [N], the keys of the LMDB).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from caffe_metric import child
+from caffe_metric.convert import positive
+from caffe_metric.dataset.lmdb_file import lmdb_names
+from caffe_metric.dataset.sources import open_source
+from caffe_metric.errors import UserError
+from caffe_metric.files import replacing
+from caffe_metric.nets.prune import ancestors, layers_of_phase
+from caffe_metric.progress import Progress
+from caffe_metric.training.solver import parse
+
+TEST = 1
+LABEL_BLOB = "caffe_metric_label"
+
+
+def extraction_net(net, data, blob, batch=100, scale=1.0, mean=(), crop=0):
+    """A NetParameter that reads `data` and computes `blob`; and the name of its label blob.
+
+    net: a NetParameter, for training or deployment. scale, mean and crop are for a net that
+    begins with an Input; a Data layer keeps its own. Raises UserError.
+    """
+    layers = layers_of_phase(net, TEST)
+    kept = ancestors(layers, [blob])
+    if not kept and blob not in net.input:
+        tops = sorted({top for layer in layers for top in layer.top})
+        raise UserError(f"the net has no blob '{blob}'; it has {', '.join(tops)}")
+    out = type(net)(name=net.name)
+    sources = [layer for layer in kept if not layer.bottom]
+    if sources and sources[0].type in ("Data", "ImageData") and len(sources) == 1:
+        reader = sources[0]
+        kept.remove(reader)
+    elif len(inputs := [top for layer in sources for top in layer.top] or list(net.input)) == 1:
+        kept = [layer for layer in kept if layer.bottom]
+        reader = type(net)().layer.add(name="data", top=inputs)
+        reader.transform_param.scale = scale
+        reader.transform_param.mean_value.extend(mean)
+        reader.transform_param.crop_size = crop
+    else:
+        raise UserError("a net with one Data, ImageData or Input layer is needed in phase TEST")
+    if len(reader.top) == 1:
+        reader.top.append(LABEL_BLOB)
+    _point_at(reader, data, batch)
+    out.layer.append(reader)
+    out.layer.extend(kept)
+    return out, reader.top[1]
+
+
+def _point_at(reader, data, batch):
+    """Makes a layer read `data`, in order."""
+    old = reader.image_data_param
+    size = old.new_height, old.new_width
+    gray = reader.type == "ImageData" and not old.is_color
+    for name in ("data_param", "image_data_param"):
+        reader.ClearField(name)
+    # Caffe mirrors at random in phase TEST, too.
+    reader.transform_param.ClearField("mirror")
+    if Path(data).is_dir():
+        reader.type = "Data"
+        reader.data_param.source = str(data)
+        reader.data_param.batch_size = batch
+        reader.data_param.backend = 1  # LMDB
+        return
+    param = reader.image_data_param
+    reader.type, param.source, param.batch_size = "ImageData", str(data), batch
+    param.root_folder = f"{Path(data).resolve().parent}/"
+    param.new_height, param.new_width = size
+    param.is_color = not gray
+
+
+def extract(net_path, weights, data, blob, batch=100, gpu=None, progress=None, **transform):
+    """(embeddings float32 [N, D], labels int64 [N], names [N]) of a data set.
+
+    transform: scale, mean and crop, as in `extraction_net`. Caffe runs in a child process. Raises
+    UserError with Caffe's last words.
+    """
+    names = lmdb_names(data) if Path(data).is_dir() else open_source(data).names
+    if not names:
+        raise UserError(f"{data}: empty")
+    if not Path(weights).exists():
+        raise UserError(f"{weights}: no such file")
+    # The child's stderr is caught; the progress line needs the one we have.
+    progress = progress or Progress(os.fdopen(os.dup(2), "w"))
+
+    def work():
+        return _forward(net_path, weights, data, blob, batch, gpu, len(names), progress, transform)
+
+    outcome = child.run(work)
+    if not outcome.ok:
+        raise UserError(f"{net_path}: {outcome.last_words.removeprefix('UserError: ')}")
+    return (*outcome.value, names)
+
+
+def _forward(net_path, weights, data, blob, batch, gpu, count, progress, transform):
+    from caffe.proto import caffe_pb2
+
+    import caffe
+
+    if gpu is None:
+        caffe.set_mode_cpu()
+    else:
+        caffe.set_device(gpu)
+        caffe.set_mode_gpu()
+    message, label = extraction_net(
+        parse(net_path, caffe_pb2.NetParameter()), data, blob, min(batch, count), **transform
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
+        file.write(str(message))
+        file.flush()
+        net = caffe.Net(file.name, caffe.TEST, weights=str(weights))
+    embeddings, labels = [], []
+    batches = range(-(-count // min(batch, count)))
+    with progress:
+        for _ in progress.each(batches, f"{blob} of {data}"):
+            net.forward()
+            rows = len(net.blobs[label].data)
+            embeddings.append(net.blobs[blob].data.reshape(rows, -1).copy())
+            labels.append(net.blobs[label].data.reshape(rows).copy())
+    # The last batch goes on at the start again.
+    return (
+        np.concatenate(embeddings)[:count],
+        np.concatenate(labels)[:count].astype(np.int64),
+    )
+
+
+def save(path, embeddings, labels, names=None):
+    """Writes the .npz file, whole or not at all."""
+    if Path(path).suffix != ".npz":
+        raise UserError(f"{path}: a name that ends in .npz is needed")
+    arrays = {"embeddings": embeddings, "labels": labels}
+    if names is not None:
+        arrays["names"] = np.asarray(names)
+    with replacing(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def add_arguments(parser):
+    parser.add_argument("--net", required=True, metavar="N.prototxt")
+    parser.add_argument("--weights", required=True, metavar="W.caffemodel")
+    parser.add_argument("--data", required=True, metavar="D", help="an LMDB, or a list of images")
+    parser.add_argument("--blob", required=True, metavar="B", help="the embedding's blob")
+    parser.add_argument("-o", dest="out", required=True, metavar="F.npz")
+    parser.add_argument("--batch", type=positive, default=100)
+    parser.add_argument("--gpu", type=int, metavar="ID")
+    deploy = parser.add_argument_group("for a net that begins with an Input layer")
+    deploy.add_argument("--scale", type=float, default=1.0, help="after the mean is taken off")
+    deploy.add_argument(
+        "--mean",
+        type=lambda text: [float(word) for word in text.split(",")],
+        default=[],
+        metavar="B,G,R",
+        help="one number, or one a channel",
+    )
+    deploy.add_argument("--crop", type=int, default=0, metavar="SIZE", help="of the middle")
+
+
+def run(args):
+    embeddings, labels, names = extract(
+        args.net,
+        args.weights,
+        args.data,
+        args.blob,
+        args.batch,
+        args.gpu,
+        scale=args.scale,
+        mean=args.mean,
+        crop=args.crop,
+    )
+    save(args.out, embeddings, labels, names)
+    print(f"{args.out}: {len(labels)} embeddings of {embeddings.shape[1]} numbers")
+    return 0

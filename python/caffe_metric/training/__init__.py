@@ -1,0 +1,1 @@
+"""Running `caffe train` in a child process, and reading what it says."""
