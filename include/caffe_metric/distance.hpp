@@ -61,7 +61,7 @@ CAFFE_METRIC_HD T distance_of(const Metric<T>& metric,
       break;
   }
   const T norms = std::sqrt(sums.xx) * std::sqrt(sums.yy);
-  return norms > 0 ? 1 - sums.sum / norms : T(1);
+  return norms == 0 ? T(1) : 1 - sums.sum / norms;
 }
 
 // dx_k = difference * f(x_k - y_k) + cross * y_k + x * x_k and
@@ -150,8 +150,12 @@ inline void add_distance_gradient(const Metric<T>& metric, int dim, T weight,
   if (weight == 0) {
     return;
   }
-  const DistanceSlope<T> slope =
-      distance_slope(metric, distance_sums(metric, dim, x, y));
+  // The slope of SQUARED_L2 depends on no sum.
+  DistanceSums<T> sums = {0, 0, 0};
+  if (metric.distance != SQUARED_L2) {
+    sums = distance_sums(metric, dim, x, y);
+  }
+  const DistanceSlope<T> slope = distance_slope(metric, sums);
   if (metric.distance == SQUARED_L2 || metric.distance == L2) {
     const T factor = weight * slope.difference;
     for (int k = 0; k < dim; ++k) {

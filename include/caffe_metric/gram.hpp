@@ -136,6 +136,44 @@ inline void gram_to_distances(const Metric<T>& metric, int i, int n, int dim,
   }
 }
 
+// v += v^T, of an n x n matrix, in blocks that stay in the cache.
+template <typename T>
+inline void add_transpose(int n, T* v) {
+  const int block = 32;
+  for (int i0 = 0; i0 < n; i0 += block) {
+    for (int j0 = 0; j0 <= i0; j0 += block) {
+      for (int i = i0; i < std::min(i0 + block, n); ++i) {
+        for (int j = j0; j < std::min(j0 + block, i + 1); ++j) {
+          T* lower = v + static_cast<size_t>(i) * n + j;
+          T* upper = v + static_cast<size_t>(j) * n + i;
+          *lower = *upper = *lower + *upper;
+        }
+      }
+    }
+  }
+}
+
+// Completes the gradient of the top of this file. On entry `gradient` holds
+// -S u, and row_sums holds sum_j S_ij.
+template <typename T>
+inline void finish_gradient(Distance distance, int n, int dim, const T* u,
+                            const T* row_norms, const T* row_sums,
+                            T* gradient) {
+  for (int i = 0; i < n; ++i) {
+    const T* ui = u + static_cast<size_t>(i) * dim;
+    T* gi = gradient + static_cast<size_t>(i) * dim;
+    if (distance != COSINE) {
+      add_scaled(dim, row_sums[i], ui, gi);
+      continue;
+    }
+    const T g_dot_u = dot(dim, gi, ui);
+    const T factor = row_norms[i] > 0 ? 1 / row_norms[i] : T(0);
+    for (int k = 0; k < dim; ++k) {
+      gi[k] = factor * (gi[k] - g_dot_u * ui[k]);
+    }
+  }
+}
+
 }  // namespace caffe_metric
 
 #endif  // CAFFE_METRIC_GRAM_HPP_

@@ -101,27 +101,39 @@ inline void hinge_of_all(T margin, const T* d,
   stats->d_an += sum_an * count;
 }
 
-// Any loss, triplet by triplet. With `swap`, `distances` and `slopes` are the
-// whole n x n matrices; otherwise only the anchor's rows of them are touched.
+// What `swap` needs: the distances of all n rows, n x n, and where their
+// derivatives go.
 template <typename T>
-inline void loss_of_all(const TripletRule<T>& rule, bool swap, int anchor,
-                        int n, const T* distances,
+struct SwapMatrices {
+  const T* distances;
+  T* slopes;
+  int n;
+};
+
+// Any loss, triplet by triplet; `swap` is NULL where it is off. d and slopes
+// are the anchor's rows, as above.
+template <typename T>
+inline void loss_of_all(const TripletRule<T>& rule, const T* d,
+                        const SwapMatrices<T>* swap,
                         const std::vector<int>& positives,
                         const std::vector<int>& negatives, T* slopes,
                         TripletStats* stats) {
-  const T* d = distances + static_cast<size_t>(anchor) * n;
-  T* slope = slopes + static_cast<size_t>(anchor) * n;
   for (size_t i = 0; i < positives.size(); ++i) {
     const int p = positives[i];
-    const T* d_p = distances + static_cast<size_t>(p) * n;
-    T* slope_p = slopes + static_cast<size_t>(p) * n;
     for (size_t j = 0; j < negatives.size(); ++j) {
       const int k = negatives[j];
-      const bool swapped = swap && takes_swapped(d[k], d_p[k]);
-      const T d_an = swapped ? d_p[k] : d[k];
+      T d_an = d[k];
+      T* slope_an = slopes + k;
+      if (swap) {
+        const size_t pn = static_cast<size_t>(p) * swap->n + k;
+        if (takes_swapped(d_an, swap->distances[pn])) {
+          d_an = swap->distances[pn];
+          slope_an = swap->slopes + pn;
+        }
+      }
       const TripletTerm<T> term = triplet_term(rule, d[p], d_an);
-      slope[p] += term.slope_ap;
-      (swapped ? slope_p : slope)[k] += term.slope_an;
+      slopes[p] += term.slope_ap;
+      *slope_an += term.slope_an;
       stats->add(term.loss, 1, d[p], d_an);
     }
   }

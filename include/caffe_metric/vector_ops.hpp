@@ -32,6 +32,11 @@ inline T sum_terms(int n, const Term& term) {
   return sum;
 }
 
+template <typename T>
+inline T sum(int n, const T* x) {
+  return sum_terms<T>(n, [=](int k) { return x[k]; });
+}
+
 // x . y
 template <typename T>
 inline T dot(int n, const T* x, const T* y) {
