@@ -1,0 +1,26 @@
+"""Before anything imports caffe: a quiet log. Fixtures that several files share."""
+
+import os
+
+os.environ.setdefault("GLOG_minloglevel", "2")
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20150606)
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs `caffe-metric` in this process: command("lint", path) -> (status, stdout, stderr)."""
+    from caffe_metric import cli
+
+    def run(*arguments):
+        status = cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
