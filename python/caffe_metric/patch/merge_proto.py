@@ -1,0 +1,217 @@
+"""Our fields and messages into a tree's caffe.proto, by its structure."""
+
+from dataclasses import dataclass, field
+
+from caffe_metric.errors import UserError
+from caffe_metric.patch.clash import Clash
+from caffe_metric.patch.compatible import same_field, same_message
+from caffe_metric.patch.merge_message import free_number, merge_message
+from caffe_metric.patch.proto import Block, Field, File, ProtoError, Ranges, parse
+from caffe_metric.patch.schema_names import Place, Schema, scope_names, taken_number
+from caffe_metric.patch.text import Edit, line_of, line_start, newline_of, with_newlines
+
+MESSAGE = "LayerParameter"
+_TITLE = "The layers of caffe-metric; added by `caffe-metric patch`."
+
+
+@dataclass
+class ProtoPlan:
+    """Edits of caffe.proto, with what they solve and what they change."""
+
+    edits: list[Edit] = field(default_factory=list)
+    clashes: list[Clash] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def parse_file(path: str, text: str) -> File:
+    try:
+        return parse(text)
+    except ProtoError as error:
+        message, offset = error.args
+        raise UserError(f"{path}:{line_of(text, offset)}: {message}") from None
+
+
+def merge_proto(fragment_text: str, schema: Schema, replace: bool) -> ProtoPlan:
+    """Plans the merge. Without `replace`, a plan with clashes is not to be carried out."""
+    return _Merger(parse(fragment_text), schema, replace).plan()
+
+
+class _Merger:
+    def __init__(self, fragment: File, schema: Schema, replace: bool):
+        self.fragment = fragment
+        self.schema = schema
+        self.replace = replace
+        self.ours = fragment.blocks("message", MESSAGE)[0]
+        self.messages = [b for b in fragment.blocks("message") if b.name != MESSAGE]
+        self.theirs = self._layer_parameter()
+        self.given: set[int] = set()  # numbers that fields of ours got instead of their own
+        self.result = ProtoPlan()
+
+    def plan(self) -> ProtoPlan:
+        messages = [self._message(message) for message in self.messages]
+        fields = [self._field(mine) for mine in self.ours.fields()]
+        self._reserved_names()
+        self._end_of_file([text for text in messages if text])
+        self._end_of_message([text for text in fields if text])
+        return self.result
+
+    def _layer_parameter(self) -> Block:
+        found = self.schema.file.blocks("message", MESSAGE)
+        if not found:
+            raise UserError(f"{self.schema.main}: it has no message {MESSAGE}")
+        kind = found[0].field_named("type")
+        if kind is None or kind.type != "string":
+            line = line_of(self.schema.file.text, found[0].start)
+            raise UserError(
+                f"{self.schema.main}:{line}: {MESSAGE} is of an older generation, whose `type` is no string"
+            )
+        if self.schema.file.package != "caffe":
+            raise UserError(f"{self.schema.main}: its package is not caffe")
+        return found[0]
+
+    # --- messages
+
+    def _message(self, ours: Block) -> str:
+        """The text to add, or "" where it is there already or takes the place of the tree's."""
+        places = self.schema.top_level(ours.name)
+        same = [p for p in places if _is_message(p) and same_message(ours, p.node)]
+        if same:
+            return ""
+        theirs = []
+        for place in places:
+            here = place.path == self.schema.main and _is_message(place)
+            what = f"{_kind(place)} {ours.name} is there already, and is not ours"
+            self._clash(place, what, fatal=not here)
+            theirs += [place] if here else []
+        for use in self.schema.uses_inside(ours.name) if theirs else ():
+            inner = use.node.type.split(f"{ours.name}.", 1)[1]
+            if not ours.blocks(name=inner.split(".")[0]):
+                self._clash(use, f"{use.node.name} uses {ours.name}.{inner}, which ours has not", True)
+        merged = merge_message(self.fragment, ours, self._counterparts(ours, theirs), self.schema)
+        self.result.warnings += merged.warnings
+        if not theirs:
+            return self._lead(ours) + merged.text
+        self._put(theirs[0].node, merged.text)
+        return ""
+
+    def _counterparts(self, ours: Block, theirs: list[Place]) -> list[Block]:
+        """The tree's messages whose data ours will read: of its name, or of its fields' types."""
+        found = [place.node for place in theirs]
+        for mine in self.ours.fields():
+            other = self.theirs.field_named(mine.name)
+            place = self.schema.type(other.type, self.theirs) if other else None
+            if mine.type == ours.name and place and place.node.kind in ("message", "group"):
+                found += [place.node] if place.node not in found else []
+        return found
+
+    # --- fields
+
+    def _field(self, mine: Field) -> str:
+        self._check_scope(mine)
+        other = self.theirs.field_named(mine.name)
+        if other:
+            if same_field(mine, other) and not self._shadow(mine):
+                return ""
+            self._clash(
+                Place(self.schema.main, self.schema.file, other),
+                f"field {mine.name} is there already, as {other.type} with number {other.number}",
+                fatal=other.type.lower() == other.name,  # a group
+            )
+            self._put(other, self._render(mine, other.number, other.oneof))
+            return ""
+        number = mine.number
+        place = taken_number(self.schema, self.theirs, number)
+        if place:
+            self._clash(place, f"number {number} of {mine.name} is taken by {_describe(place)}")
+            number = free_number(self._taken, number)
+            self.given.add(number)
+            self.result.warnings.append(f"{mine.name} has number {number} in this tree, not {mine.number}")
+        return self._lead(mine) + self._render(mine, number)
+
+    def _taken(self, number: int) -> bool:
+        ours = {f.number for f in self.ours.fields()} | self.given
+        return number in ours or taken_number(self.schema, self.theirs, number) is not None
+
+    def _check_scope(self, mine: Field) -> None:
+        """Names that are no fields, but stand in the way of ours."""
+        names = scope_names(self.theirs)
+        for name, node in names.items():
+            place = Place(self.schema.main, self.schema.file, node)
+            if name == mine.name:
+                self._clash(place, f"the name {name} is taken in {MESSAGE}", fatal=True)
+            elif name == mine.type:
+                self._clash(place, f"{MESSAGE} has a nested {_kind(place)} {name}")
+
+    def _reserved_names(self) -> None:
+        ours = {mine.name for mine in self.ours.fields()}
+        for part in self.theirs.ranges():
+            taken = [name for name in part.names if name in ours]
+            if taken:
+                place = Place(self.schema.main, self.schema.file, part)
+                self._clash(place, f"reserved in {MESSAGE}: {', '.join(taken)}")
+                left = ", ".join(f'"{name}"' for name in part.names if name not in ours)
+                self._put(part, f"reserved {left};" if left else "")
+
+    def _shadow(self, mine: Field) -> bool:
+        return bool(self.theirs.blocks(name=mine.type))
+
+    def _render(self, mine: Field, number: int, oneof: bool = False) -> str:
+        """Our field's statement; its type with the package, where a nested one has its name."""
+        text = self.fragment.text
+        head = text[mine.start : mine.number_span[0]]
+        if self._shadow(mine):
+            head = head.replace(mine.type, f".{self.schema.file.package}.{mine.type}", 1)
+        if oneof:
+            head = head.removeprefix(mine.label).lstrip()
+        return head + str(number) + text[mine.number_span[1] : mine.end]
+
+    # --- text
+
+    def _lead(self, node) -> str:
+        """The node's comments and indent in the fragment."""
+        return self.fragment.text[self.fragment.lead(node) : node.start]
+
+    def _put(self, node, text: str) -> None:
+        newline = newline_of(self.schema.file.text)
+        self.result.edits.append(Edit(node.start, node.end, with_newlines(text, newline)))
+
+    def _end_of_message(self, fields: list[str]) -> None:
+        if not fields:
+            return
+        text, close = self.schema.file.text, self.theirs.close
+        newline = newline_of(text)
+        block = "\n".join([f"\n  // {_TITLE}", *fields, ""])
+        start = line_start(text, close)
+        if text[start:close].strip():
+            self.result.edits.append(Edit(close, close, with_newlines("\n" + block, newline)))
+        else:
+            self.result.edits.append(Edit(start, start, with_newlines(block, newline)))
+
+    def _end_of_file(self, messages: list[str]) -> None:
+        if not messages:
+            return
+        text = self.schema.file.text
+        block = "\n\n".join([f"\n// {_TITLE}", *messages]) + "\n"
+        if text and not text.endswith("\n"):
+            block = "\n" + block
+        edit = Edit(len(text), len(text), with_newlines(block, newline_of(text)))
+        self.result.edits.append(edit)
+
+    def _clash(self, place: Place, what: str, fatal: bool = False) -> None:
+        self.result.clashes.append(Clash(place.path, place.line, what, fatal))
+
+
+def _is_message(place: Place) -> bool:
+    return isinstance(place.node, Block) and place.node.kind == "message"
+
+
+def _kind(place: Place) -> str:
+    return place.node.kind if isinstance(place.node, Block) else "the name"
+
+
+def _describe(place: Place) -> str:
+    node = place.node
+    if isinstance(node, Ranges):
+        return f"`{node.kind}`"
+    return f"field {node.name}"
+

@@ -1,0 +1,77 @@
+"""What a patched tree looks like: every file that differs from the tree without us."""
+
+from dataclasses import dataclass, field
+
+from caffe_metric.errors import UserError
+from caffe_metric.patch import mends as mending
+from caffe_metric.patch import text, tree
+from caffe_metric.patch.base import Base
+from caffe_metric.patch.clash import Clash
+from caffe_metric.patch.merge_proto import merge_proto, parse_file
+from caffe_metric.patch.payload import Payload
+from caffe_metric.patch.schema_names import Schema
+from caffe_metric.patch.sources import plan_sources
+from caffe_metric.patch.text import Edit
+
+
+@dataclass(frozen=True)
+class Options:
+    """replace: ours take the place of the tree's. without: names of mends to leave out."""
+
+    replace: bool = False
+    without: tuple[str, ...] = ()
+
+
+@dataclass
+class Plan:
+    kind: tree.Kind
+    write: dict[str, bytes] = field(default_factory=dict)  # whole files of ours
+    remove: list[str] = field(default_factory=list)  # files of the tree
+    edits: dict[str, list[Edit]] = field(default_factory=dict)  # lines of the tree's files
+    clashes: list[Clash] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    mended: dict[str, list[str]] = field(default_factory=dict)  # mend: "path:line"
+
+
+def make_plan(base: Base, payload: Payload, options: Options) -> Plan:
+    plan = Plan(tree.kind_of(base.read))
+    schema = _schema(base)
+    proto = merge_proto(payload.fragment, schema, options.replace)
+    if proto.edits:
+        plan.edits[schema.main] = proto.edits
+    plan.clashes += proto.clashes
+    plan.warnings += proto.warnings
+    if plan.kind.layers_fit:
+        sources = plan_sources(base, list(payload.sources))
+        plan.write, plan.remove = sources.write, sources.remove
+        plan.edits.update(sources.edits)
+        plan.clashes += sources.clashes
+        plan.warnings += sources.warnings
+    _mend(base, plan, options)
+    plan.clashes = sorted(set(plan.clashes))
+    return plan
+
+
+def _schema(base: Base) -> Schema:
+    files = {}
+    for path in base.files((".proto",)):
+        if path.startswith("src/caffe/proto/"):
+            files[path] = parse_file(path, base.read(path))
+    if tree.PROTO not in files:
+        raise UserError(f"{base.root / tree.PROTO}: it was removed")
+    return Schema(tree.PROTO, files)
+
+
+def _mend(base: Base, plan: Plan, options: Options) -> None:
+    chosen = [mend for mend in mending.MENDS if mend.name not in options.without]
+    suffixes = tuple({suffix for mend in chosen for suffix in mend.suffixes})
+    for path in base.files(suffixes) if chosen else ():
+        if path in plan.remove or path in plan.write:
+            continue
+        content = base.read(path)
+        for mend in chosen:
+            edits = mend.edits(path, content) if path.endswith(mend.suffixes) else []
+            if edits:
+                plan.edits.setdefault(path, []).extend(edits)
+                places = [f"{path}:{text.line_of(content, e.start)}" for e in edits]
+                plan.mended.setdefault(mend.name, []).extend(dict.fromkeys(places))
