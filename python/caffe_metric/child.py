@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import pickle
 import re
@@ -101,6 +102,9 @@ def _child(function, writer: int, errors) -> None:
     status = 1
     try:
         os.dup2(errors.fileno(), 2)
+        # Whatever it was before, e.g. a test's capture. faulthandler keeps the old one, too.
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        faulthandler.disable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:

@@ -281,6 +281,7 @@ def _judge(finding, slopes, scales, tolerance) -> None:
     finding.crossings = sum(slope.crossings for _, slope in slopes)
     finding.kinks = sum(slope.kink for _, slope in slopes)
     resolved = nonzero = 0
+    worst: list[tuple[float, str]] = [(-1.0, ""), (-1.0, "")]  # of single elements; of directions
     for line, slope in slopes:
         if slope.kink:
             continue
@@ -290,11 +291,13 @@ def _judge(finding, slopes, scales, tolerance) -> None:
         error = float(abs(slope.value - line.predicted) / max(seen, floor))
         resolved += seen >= coarse
         nonzero += line.predicted != 0
-        if finding.error is None or error > finding.error:
-            finding.error = error
-            finding.where = (
-                f"{line.name}: gradient {line.predicted:.6g}, differences {slope.value:.6g}"
-            )
+        if error > worst[line.dense][0]:
+            numbers = f"gradient {line.predicted:.6g}, differences {slope.value:.6g}"
+            worst[line.dense] = error, f"{line.name}: {numbers}"
+    # An element tells more than a direction.
+    error, where = worst[0] if worst[0][0] > tolerance else max(worst)
+    if error >= 0:
+        finding.error, finding.where = error, where
     if finding.error is not None and finding.error > tolerance:
         finding.verdict = FAIL
     elif 2 * finding.kinks > finding.probes:
