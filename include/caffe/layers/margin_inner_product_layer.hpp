@@ -1,6 +1,8 @@
 #ifndef CAFFE_MARGIN_INNER_PRODUCT_LAYER_HPP_
 #define CAFFE_MARGIN_INNER_PRODUCT_LAYER_HPP_
 
+#include <stdint.h>
+
 #include <string>
 #include <vector>
 
@@ -81,8 +83,11 @@ class MarginInnerProductLayer : public Layer<Dtype> {
   caffe_metric::FeatureGradient<Dtype> TargetGradient(Dtype cosine,
                                                       Dtype norm) const;
 
-  // CPU only: rows [begin, end) of the weights at unit length, in place in
-  // the TRAIN phase, in strip_weights_ in the TEST phase.
+  // CPU only: measures rows [begin, end) of the weights, and scales them to
+  // unit length in the TRAIN phase.
+  void ScaleWeights(int begin, int end);
+  // CPU only: the unit rows [begin, end): the weights themselves in the TRAIN
+  // phase, strip_weights_ in the TEST phase.
   const Dtype* UnitWeights(int begin, int end);
   // CPU only: what the logits are the products of, unit features or x itself.
   const Dtype* LogitFeatures(const Blob<Dtype>& features) const;

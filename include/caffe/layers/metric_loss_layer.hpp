@@ -1,6 +1,8 @@
 #ifndef CAFFE_METRIC_LOSS_LAYER_HPP_
 #define CAFFE_METRIC_LOSS_LAYER_HPP_
 
+#include <stdint.h>
+
 #include <string>
 #include <vector>
 

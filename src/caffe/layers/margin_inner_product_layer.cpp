@@ -181,26 +181,34 @@ MarginInnerProductLayer<Dtype>::TargetGradient(Dtype cosine,
 }
 
 template <typename Dtype>
-const Dtype* MarginInnerProductLayer<Dtype>::UnitWeights(int begin, int end) {
-  Blob<Dtype>* blob = this->blobs_[0].get();
+void MarginInnerProductLayer<Dtype>::ScaleWeights(int begin, int end) {
   Dtype* factors = weight_factors_.mutable_cpu_data();
-  const Dtype* weights = blob->cpu_data();
-  Dtype* unit;
-  if (this->phase_ == TRAIN) {
-    unit = blob->mutable_cpu_data() + begin * static_cast<size_t>(K_);
-  } else {
-    strip_weights_.Reshape(strip_, K_, 1, 1);
-    unit = strip_weights_.mutable_cpu_data();
-  }
   for (int j = begin; j < end; ++j) {
-    const Dtype* row = weights + j * static_cast<size_t>(K_);
-    Dtype* unit_row = unit + (j - begin) * static_cast<size_t>(K_);
-    const Dtype square = caffe_metric::squared_norm(K_, row);
+    const size_t offset = j * static_cast<size_t>(K_);
+    const Dtype square = caffe_metric::squared_norm(
+        K_, this->blobs_[0]->cpu_data() + offset);
     const bool as_it_is = caffe_metric::is_unit(square) || square == 0;
     factors[j] = as_it_is ? Dtype(1) : 1 / std::sqrt(square);
-    if (!as_it_is || unit_row != row) {
-      caffe_cpu_scale(K_, factors[j], row, unit_row);
+    if (this->phase_ == TRAIN && !as_it_is) {
+      caffe_scal(K_, factors[j], this->blobs_[0]->mutable_cpu_data() + offset);
+      factors[j] = 1;
     }
+  }
+}
+
+template <typename Dtype>
+const Dtype* MarginInnerProductLayer<Dtype>::UnitWeights(int begin, int end) {
+  const Dtype* weights =
+      this->blobs_[0]->cpu_data() + begin * static_cast<size_t>(K_);
+  if (this->phase_ == TRAIN) {
+    return weights;
+  }
+  strip_weights_.Reshape(strip_, K_, 1, 1);
+  Dtype* unit = strip_weights_.mutable_cpu_data();
+  for (int j = begin; j < end; ++j) {
+    const int offset = (j - begin) * K_;
+    caffe_cpu_scale(K_, weight_factors_.cpu_data()[j], weights + offset,
+                    unit + offset);
   }
   return unit;
 }
@@ -278,6 +286,7 @@ void MarginInnerProductLayer<Dtype>::Forward_cpu(
   Dtype* logits = top[0]->mutable_cpu_data();
   for (int begin = 0; begin < C_; begin += strip_) {
     const int end = std::min(begin + strip_, C_);
+    ScaleWeights(begin, end);
     const Dtype* weights = UnitWeights(begin, end);
     strided_gemm(CblasNoTrans, CblasTrans, M_, end - begin, K_,
                  Dtype(param_.scale()), features, K_, weights, K_, Dtype(0),
