@@ -1,0 +1,140 @@
+"""The three trainings, side by side, each with one BLAS thread: two cores are best used so."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import re
+import time
+from pathlib import Path
+
+from caffe_metric.files import replacing
+from caffe_metric.progress import Progress
+from caffe_metric.train import collapsed_loss
+from caffe_metric.training.log import read_log
+from caffe_metric.training.process import Training, caffe_tool
+from caffe_metric.training.solver import Plan, read_plan
+
+# name: folder of its solver.prototxt and net.prototxt, relative to the repository
+EXAMPLES = {
+    "triplet": Path("examples/01_triplet"),
+    "rank_hard": Path("examples/02_rank_hard"),
+    "margin": Path("examples/03_margin"),
+}
+
+
+@dataclasses.dataclass
+class Trained:
+    """A finished training."""
+
+    name: str
+    net: Path
+    weights: Path
+    log: object  # its TrainingLog
+    plan: Plan
+    seconds: float
+    reused: bool
+    collapsed: str | None
+
+
+def train_all(root, folder, databases, seed=None, force=False, progress=None):
+    """Trains what is not trained already. Returns {name: Trained}.
+
+    root: the repository; folder: for logs, models and notes; databases: {name: fingerprint}.
+    seed: instead of the solver files' random_seed. A training is used again if its solver, net,
+    data and Caffe are the same as then. Raises UserError.
+    """
+    jobs = {
+        name: _Job(name, root, root / example, folder, databases, seed)
+        for name, example in EXAMPLES.items()
+    }
+    missing = [job for job in jobs.values() if force or not job.is_done()]
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(progress or Progress())
+        for job in missing:
+            job.start(stack)
+        running = list(missing)
+        while running:
+            running = [job for job in running if not job.training.poll()]
+            progress.show("   ".join(map(_brief, missing)))
+            time.sleep(0.1 if running else 0)
+    for job in missing:
+        job.keep()
+    return {name: job.result(reused=job not in missing) for name, job in jobs.items()}
+
+
+def _brief(job):
+    log = job.training.log
+    loss = log.last("loss")
+    text = f"{job.name} {100 * log.iteration // job.plan.max_iter}%"
+    return text if loss is None else f"{text} loss {loss:.3g}"
+
+
+class _Job:
+    def __init__(self, name, root, example, folder, databases, seed):
+        self.name, self.root, self.folder = name, root, folder
+        self.solver, self.net = example / "solver.prototxt", example / "net.prototxt"
+        if seed is not None:
+            text = re.sub(r"(?m)^random_seed:.*$", f"random_seed: {seed}", self.solver.read_text())
+            self.solver = folder / f"{name}_solver.prototxt"
+            self.solver.write_text(text)
+        self.plan = read_plan(self.solver, root)
+        self.log_path, self.note = folder / f"{name}.log", folder / f"{name}.json"
+        self.weights = root / f"{self.plan.snapshot_prefix}_iter_{self.plan.max_iter}.caffemodel"
+        self.fingerprint = _fingerprint(self.solver, self.net, databases)
+
+    def _kept(self):
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(self.note.read_text())
+        return {}
+
+    def is_done(self):
+        whole = self.weights.exists() and self.log_path.exists()
+        return whole and self._kept().get("fingerprint") == self.fingerprint
+
+    def start(self, stack):
+        self.note.unlink(missing_ok=True)
+        self.training = stack.enter_context(
+            Training(self.solver, self.log_path, threads=1, folder=self.root)
+        )
+
+    def keep(self):
+        kept = {"fingerprint": self.fingerprint, "seconds": round(self.training.seconds, 1)}
+        with replacing(self.note) as path:
+            path.write_text(json.dumps(kept))
+
+    def result(self, reused):
+        log = read_log(self.log_path)
+        seconds = self._kept()["seconds"]
+        collapsed = collapsed_loss(log, self.plan)
+        return Trained(
+            self.name, self.net, self.weights, log, self.plan, seconds, reused, collapsed
+        )
+
+
+def _fingerprint(solver, net, databases):
+    """Of all that a training depends on: its files, its data, the Caffe that runs it."""
+    digest = hashlib.sha256()
+    net_text = net.read_text()
+    for text in (solver.read_text(), net_text):
+        digest.update(text.encode())
+    for name, fingerprint in databases.items():
+        if name in net_text:
+            digest.update(fingerprint.encode())
+    for file in _caffe_files():
+        status = file.stat()
+        digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def _caffe_files():
+    """The tool, and libcaffe where pycaffe shows which it is."""
+    files = [Path(caffe_tool()).resolve()]
+    with contextlib.suppress(ImportError):
+        import caffe
+
+        folder = Path(caffe.__file__).resolve().parent
+        files += sorted(folder.glob("_caffe*.so"))
+    return files
