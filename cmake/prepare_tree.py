@@ -1,0 +1,165 @@
+"""Makes a Caffe tree that builds here: a copy, mended, with or without our layers.
+
+    prepare_tree.py SOURCE TREE [--patch]
+
+SOURCE is never written to.  A file of TREE is rewritten only when its content
+changes, so that a later build compiles no more than it must; other files in
+TREE, such as those of a build, are left alone.  `--patch` adds the layers, as
+`caffe-metric patch` does.
+"""
+
+import argparse
+import filecmp
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# What decides how a patched tree looks, besides its source.
+LAYER_FOLDERS = ("proto", "include", "src/caffe", "tests/cpp", "python/caffe_metric/patch")
+
+IGNORED_FOLDERS = re.compile(r"\.git|\.pc|\.?build.*|\.?cmake_build|distribute|__pycache__")
+IGNORED_FILES = re.compile(r".*\.(o|so|a|pyc|caffemodel|solverstate|mdb)|.*\.pb\.(h|cc)|.*_pb2\.py")
+LARGEST_FILE = 32 << 20  # bytes; data, not source
+
+# (file, pattern, replacement): what Caffe 1.0 needs for today's libraries.
+MENDS = [
+    # Protobuf 3.6 dropped the threshold at which this method warned.
+    (
+        "src/caffe/util/io.cpp",
+        r"(SetTotalBytesLimit\([^,()]+),[^,()]+\)",
+        r"\1)",
+    ),
+    # CUDA 13 took these fields out of cudaDeviceProp.
+    (
+        "src/caffe/common.cpp",
+        r"( *LOG\(INFO\) << \"[^\"]*\"\s*<< \(?prop\."
+        r"(?:clockRate|deviceOverlap|kernelExecTimeoutEnabled)\b[^;]*;\n)",
+        r"#if CUDART_VERSION < 13000\n\1#endif\n",
+    ),
+]
+
+
+class TreeError(Exception):
+    """Says why the tree cannot be made."""
+
+
+def list_files(top: Path) -> list[str]:
+    """Relative names of the files of a source tree, in order, without products and data."""
+    names = []
+    for folder, folders, files in os.walk(top):
+        folders[:] = sorted(name for name in folders if not IGNORED_FOLDERS.fullmatch(name))
+        for name in sorted(files):
+            path = Path(folder, name)
+            if IGNORED_FILES.fullmatch(name) or not path.is_file():
+                continue
+            if path.stat().st_size <= LARGEST_FILE:
+                names.append(str(path.relative_to(top)))
+    return names
+
+
+def signature(source: Path, names: list[str], patched: bool) -> str:
+    """A hash of everything that the tree is made from."""
+    digest = hashlib.sha256(f"{source}\0{patched}\0".encode())
+    for name in names:
+        status = (source / name).stat()
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    inputs = [Path(__file__).resolve()]
+    if patched:
+        for folder in LAYER_FOLDERS:
+            inputs += sorted(path for path in (ROOT / folder).rglob("*") if path.is_file())
+    for path in inputs:
+        if path.suffix != ".pyc":
+            digest.update(f"{path}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def mend(tree: Path) -> None:
+    """Applies MENDS where the tree still needs them."""
+    for name, pattern, replacement in MENDS:
+        path = tree / name
+        if path.is_file():
+            text = path.read_text(encoding="utf-8", errors="surrogateescape")
+            mended = re.sub(pattern, replacement, text)
+            path.write_text(mended, encoding="utf-8", errors="surrogateescape")
+
+
+def add_layers(tree: Path) -> None:
+    """Hands over to `caffe-metric patch`."""
+    environment = dict(os.environ, PYTHONPATH=str(ROOT / "python"))
+    command = [sys.executable, "-m", "caffe_metric", "patch", str(tree)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    sys.stdout.write(done.stdout + done.stderr)
+    if done.returncode != 0:
+        raise TreeError((done.stderr.strip().splitlines() or ["the patcher failed"])[-1])
+
+
+def synchronise(staging: Path, tree: Path, old_names: list[str], names: list[str]) -> None:
+    """Gives TREE the content of the staging folder, touching only what differs."""
+    for name in names:
+        target = tree / name
+        if not target.is_file() or not filecmp.cmp(staging / name, target, shallow=False):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staging / name, target)
+            os.utime(target)
+    for name in set(old_names) - set(names):
+        (tree / name).unlink(missing_ok=True)
+    if old_names and set(old_names) != set(names):
+        # Caffe's build globs for sources when it is configured.
+        os.utime(tree / "CMakeLists.txt")
+
+
+def prepare(source: Path, tree: Path, patched: bool) -> None:
+    """Makes the tree, or brings it up to date; returns at once where it is."""
+    for name in ("CMakeLists.txt", "src/caffe/proto/caffe.proto"):
+        if not (source / name).is_file():
+            raise TreeError(f"{source} is no Caffe tree: it has no {name}")
+    names = list_files(source)
+    key = signature(source, names, patched)
+    record = tree / ".prepared.json"
+    old = json.loads(record.read_text()) if record.is_file() else {"key": "", "files": []}
+    if old["key"] == key:
+        return
+
+    staging = tree.with_name(tree.name + ".new")
+    shutil.rmtree(staging, ignore_errors=True)
+    for name in names:
+        (staging / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / name, staging / name)
+        (staging / name).chmod(0o755 if os.access(source / name, os.X_OK) else 0o644)
+    mend(staging)
+    if patched:
+        add_layers(staging)
+
+    names = list_files(staging)
+    # Until the work is done the record lists both, so that a retry removes the right files.
+    record.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = sorted({*old["files"], *names})
+    record.write_text(json.dumps({"key": "", "files": unfinished}))
+    synchronise(staging, tree, old["files"], names)
+    record.write_text(json.dumps({"key": key, "files": names}))
+    shutil.rmtree(staging)
+    print(f"{tree}: {len(names)} files")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("tree", type=Path)
+    parser.add_argument("--patch", action="store_true", help="add the layers")
+    args = parser.parse_args()
+    try:
+        prepare(args.source.resolve(), args.tree.resolve(), args.patch)
+    except (TreeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""`python -m caffe_metric` is `caffe-metric`."""
+
+import sys
+
+from caffe_metric.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

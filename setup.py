@@ -1,0 +1,68 @@
+"""The parts of the package that pyproject.toml cannot say.
+
+The extension `caffe_metric._core` is optional: without a C++ compiler the
+package installs, and its layers use NumPy.  The files that go into a Caffe
+tree are copied into the package, for `caffe-metric patch`.
+"""
+
+from pathlib import Path
+
+from pybind11.setup_helpers import Pybind11Extension
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+# What a Caffe tree is given; LICENSE because the files are copied on.
+TREE = ("LICENSE", "proto/*", "include/**/*", "src/caffe/**/*", "tests/cpp/*")
+
+
+def names(*patterns: str) -> list[str]:
+    """The files that match, relative to the top, in order."""
+    found = {path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()}
+    return sorted(str(path.relative_to(ROOT)) for path in found)
+
+
+class BuildPyWithTree(build_py):
+    """Adds caffe_metric/_tree; an editable install finds the checkout itself."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            for name, target in self._tree_files():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self.copy_file(str(ROOT / name), str(target))
+
+    def get_outputs(self, include_bytecode=True):
+        own = [] if self.editable_mode else [str(target) for _, target in self._tree_files()]
+        return super().get_outputs(include_bytecode) + own
+
+    def _tree_files(self):
+        folder = Path(self.build_lib, "caffe_metric", "_tree")
+        return [(name, folder / name) for name in names(*TREE)]
+
+
+def extensions() -> list[Pybind11Extension]:
+    """The bindings of the mathematics."""
+    sources = names("src/python/*.cpp")
+    if not sources:
+        return []
+    return [
+        Pybind11Extension(
+            "caffe_metric._core",
+            sources,
+            include_dirs=["include", "src/python"],
+            depends=names("include/caffe_metric/*", "src/python/*"),
+            cxx_std=11,
+            extra_compile_args=["-O3"],
+            optional=True,
+        )
+    ]
+
+
+setup(
+    package_dir={"": "python"},
+    py_modules=[Path(name).stem for name in names("python/*.py")],
+    ext_modules=extensions(),
+    cmdclass={"build_ext": build_ext, "build_py": BuildPyWithTree},
+)
