@@ -136,17 +136,37 @@ inline void gram_to_distances(const Metric<T>& metric, int i, int n, int dim,
   }
 }
 
-// v += v^T, of an n x n matrix, in blocks that stay in the cache.
+// v += v^T, of an n x n matrix, by blocks. Every row of a block is read and
+// written in one go: down a column, the rows of a large matrix fall on the
+// same few lines of the cache.
 template <typename T>
 inline void add_transpose(int n, T* v) {
-  const int block = 32;
-  for (int i0 = 0; i0 < n; i0 += block) {
-    for (int j0 = 0; j0 <= i0; j0 += block) {
-      for (int i = i0; i < std::min(i0 + block, n); ++i) {
-        for (int j = j0; j < std::min(j0 + block, i + 1); ++j) {
-          T* lower = v + static_cast<size_t>(i) * n + j;
-          T* upper = v + static_cast<size_t>(j) * n + i;
-          *lower = *upper = *lower + *upper;
+  const int kBlock = 16;
+  T sums[kBlock][kBlock];
+  for (int i0 = 0; i0 < n; i0 += kBlock) {
+    for (int j0 = 0; j0 <= i0; j0 += kBlock) {
+      const int rows = std::min(kBlock, n - i0);
+      const int columns = std::min(kBlock, n - j0);
+      T* lower = v + static_cast<size_t>(i0) * n + j0;
+      T* upper = v + static_cast<size_t>(j0) * n + i0;
+      for (int j = 0; j < columns; ++j) {
+        for (int i = 0; i < rows; ++i) {
+          sums[i][j] = upper[static_cast<size_t>(j) * n + i];
+        }
+      }
+      for (int i = 0; i < rows; ++i) {
+        for (int j = 0; j < columns; ++j) {
+          sums[i][j] += lower[static_cast<size_t>(i) * n + j];
+        }
+      }
+      for (int i = 0; i < rows; ++i) {
+        for (int j = 0; j < columns; ++j) {
+          lower[static_cast<size_t>(i) * n + j] = sums[i][j];
+        }
+      }
+      for (int j = 0; j < columns; ++j) {
+        for (int i = 0; i < rows; ++i) {
+          upper[static_cast<size_t>(j) * n + i] = sums[i][j];
         }
       }
     }
