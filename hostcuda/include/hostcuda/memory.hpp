@@ -1,0 +1,53 @@
+#ifndef HOSTCUDA_MEMORY_HPP_
+#define HOSTCUDA_MEMORY_HPP_
+
+// Device memory that the host cannot touch.
+//
+// Every allocation exists at two addresses, a fixed distance apart. The
+// program holds the device address, at which nothing is ever mapped: reading
+// or writing through it traps, whoever does it. Kernels, copies and BLAS
+// calls get the open address instead, translated as they are launched. The
+// open pages end exactly where the allocation ends and are followed by an
+// unmapped page; addresses are never used twice. So a trap also meets a
+// kernel that runs past the end of an array or keeps one that was freed.
+
+#include <cstddef>
+
+namespace hostcuda {
+
+// Allocates `bytes` of device memory filled with the poison byte; NULL for 0.
+void* Allocate(size_t bytes);
+
+// Frees what Allocate returned. False for any other address.
+bool Free(void* device);
+
+// True if `p` is an address of device memory, living or freed.
+bool InDeviceRange(const void* p);
+
+// True if [p, p + bytes) lies in one living allocation.
+bool IsDeviceMemory(const void* p, size_t bytes);
+
+// The open address of `device`. Ends the process, naming `user`, if [device,
+// device + bytes) is not device memory. NULL stays NULL.
+void* OpenBytes(const void* device, size_t bytes, const char* user);
+
+template <typename T>
+T* Open(T* device, size_t count, const char* user) {
+  return static_cast<T*>(OpenBytes(device, count * sizeof(T), user));
+}
+
+// Memory given back by cudaMallocHost: poisoned, otherwise ordinary.
+void* AllocateHost(size_t bytes);
+void FreeHost(void* host);
+
+// The byte that fresh memory is filled with: HOSTCUDA_POISON, else 0xFF, which
+// makes floats NaN and integers -1.
+int PoisonByte();
+
+// Prints `message` on stderr and ends the process by SIGABRT.
+[[noreturn]] void Fail(const char* format, ...)
+    __attribute__((format(printf, 1, 2)));
+
+}  // namespace hostcuda
+
+#endif  // HOSTCUDA_MEMORY_HPP_

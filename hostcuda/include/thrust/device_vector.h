@@ -1,0 +1,1 @@
+// Caffe includes this header and uses nothing of it.

@@ -1,0 +1,184 @@
+#include "cuda_runtime.h"
+
+#include <chrono>
+
+namespace hostcuda {
+int LastError(bool reset);  // launch.cpp
+}  // namespace hostcuda
+
+namespace {
+
+// The host's or the opened address, and which of the two it is.
+struct Place {
+  void* p;
+  bool device;
+};
+
+bool Find(const void* p, size_t bytes, Place* place) {
+  place->device = hostcuda::InDeviceRange(p);
+  if (!place->device) {
+    place->p = const_cast<void*>(p);
+    return true;
+  }
+  if (!hostcuda::IsDeviceMemory(p, bytes)) return false;
+  place->p = hostcuda::OpenBytes(p, bytes, "a copy");
+  return true;
+}
+
+double Now() {
+  return std::chrono::duration<double, std::milli>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+cudaError_t cudaMalloc(void** device, size_t bytes) {
+  *device = hostcuda::Allocate(bytes);
+  return *device || bytes == 0 ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaFree(void* device) {
+  return hostcuda::Free(device) ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaMallocHost(void** host, size_t bytes) {
+  *host = hostcuda::AllocateHost(bytes);
+  return *host ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaFreeHost(void* host) {
+  hostcuda::FreeHost(host);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes,
+                       cudaMemcpyKind kind) {
+  if (bytes == 0) return cudaSuccess;
+  Place target, source;
+  if (!Find(to, bytes, &target) || !Find(from, bytes, &source)) {
+    return cudaErrorInvalidValue;
+  }
+  const int found = (source.device ? 2 : 0) + (target.device ? 1 : 0);
+  if (kind != cudaMemcpyDefault && kind != found) return cudaErrorInvalidValue;
+  memmove(target.p, source.p, bytes);
+  if (found == cudaMemcpyDeviceToHost) {
+    ++hostcuda::counters.to_host;
+    hostcuda::counters.to_host_bytes += bytes;
+    hostcuda::Trace("copy to host %zu bytes", bytes);
+  } else if (found == cudaMemcpyHostToDevice) {
+    ++hostcuda::counters.to_device;
+    hostcuda::counters.to_device_bytes += bytes;
+    hostcuda::Trace("copy to device %zu bytes", bytes);
+  }
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes,
+                            cudaMemcpyKind kind, cudaStream_t) {
+  return cudaMemcpy(to, from, bytes, kind);
+}
+
+cudaError_t cudaMemset(void* device, int byte, size_t bytes) {
+  if (bytes == 0) return cudaSuccess;
+  if (!hostcuda::IsDeviceMemory(device, bytes)) return cudaErrorInvalidValue;
+  memset(hostcuda::OpenBytes(device, bytes, "cudaMemset"), byte, bytes);
+  hostcuda::Trace("memset %zu bytes", bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void* device, int byte, size_t bytes,
+                            cudaStream_t) {
+  return cudaMemset(device, byte, bytes);
+}
+
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes,
+                                     const void* p) {
+  const bool device = hostcuda::InDeviceRange(p);
+  attributes->device = 0;
+  attributes->devicePointer = device ? const_cast<void*>(p) : NULL;
+  attributes->hostPointer = device ? NULL : const_cast<void*>(p);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (device != 0) return cudaErrorInvalidDevice;
+  memset(properties, 0, sizeof(*properties));
+  strncpy(properties->name, "host emulation", sizeof(properties->name) - 1);
+  properties->major = 7;
+  properties->minor = 5;
+  properties->warpSize = 32;
+  properties->maxThreadsPerBlock = 1024;
+  properties->sharedMemPerBlock = 48 * 1024;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+
+cudaError_t cudaStreamCreate(cudaStream_t* stream) {
+  *stream = NULL;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  return cudaStreamCreate(stream);
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+
+cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  *event = new double(0);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  *event = Now();
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start,
+                                 cudaEvent_t stop) {
+  *milliseconds = *stop - *start;
+  return cudaSuccess;
+}
+
+cudaError_t cudaPeekAtLastError() {
+  return static_cast<cudaError_t>(hostcuda::LastError(false));
+}
+
+cudaError_t cudaGetLastError() {
+  return static_cast<cudaError_t>(hostcuda::LastError(true));
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return "no error";
+    case cudaErrorInvalidValue: return "invalid argument";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
+    case cudaErrorInvalidDevice: return "invalid device ordinal";
+  }
+  return "unknown error";
+}
