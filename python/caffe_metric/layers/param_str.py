@@ -1,0 +1,23 @@
+"""param_str: YAML with the field names of a message, as a mapping."""
+
+from __future__ import annotations
+
+import yaml
+
+
+def parse(text: str) -> dict:
+    """The mapping that a param_str holds, {} of an empty one.
+
+    Block style ("margin: 0.2"), flow style ("{margin: 0.2, swap: true}"), and what older layers
+    were given, which lacks the braces ("'margin': 0.2, 'swap': true"). Raises ValueError.
+    """
+    if not text.strip():
+        return {}
+    for candidate in (text, "{" + text + "}"):
+        try:
+            values = yaml.safe_load(candidate)
+        except yaml.YAMLError:
+            continue
+        if isinstance(values, dict):
+            return values
+    raise ValueError(f"param_str is no YAML mapping: {text!r}")

@@ -1,0 +1,65 @@
+"""Gradients of sums over listed pairs of rows, as matrix products with strips of coefficients."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caffe_metric.reference.distance import LP
+from caffe_metric.reference.gram import GramDistances, GramGradient
+from caffe_metric.reference.strips import STRIP, add_rows, dense, strips
+
+
+def pairs_gradient(batch: GramDistances, u, v, d, w) -> np.ndarray:
+    """The gradient (N x D) of sum_k w_k d(x_u_k, x_v_k), d_k those distances."""
+    if batch.distance.kind == LP:
+        return _by_rows(batch, u, v, d, w)
+    gradient = GramGradient(batch)
+    for rows, at, part in _strips_of_pairs(len(batch.x), u, v):
+        weights = dense((len(rows), len(batch.x)), at, w[part])
+        distances = np.zeros_like(weights)
+        distances[at] = d[part]
+        gradient.add(rows, distances, weights)
+    return gradient.result()
+
+
+def products_gradient(x, u, v, w) -> np.ndarray:
+    """The gradient (N x D) of sum_k w_k x_u_k . x_v_k."""
+    gradient = np.zeros_like(x)
+    for rows, at, part in _strips_of_pairs(len(x), u, v):
+        weights = dense((len(rows), len(x)), at, w[part])
+        gradient[rows] += weights @ x
+        gradient += weights.T @ x[rows]
+    return gradient
+
+
+def pair_products(x, u, v) -> np.ndarray:
+    """x_u_k . x_v_k for each k."""
+    out = np.empty(len(u), x.dtype)
+    step = max(1, STRIP // max(1, x.shape[1]))
+    for start in range(0, len(u), step):
+        block = slice(start, start + step)
+        out[block] = np.einsum("kd,kd->k", x[u[block]], x[v[block]])
+    return out
+
+
+def _strips_of_pairs(n, u, v):
+    """For each strip of u's rows: the rows, the positions in the strip, which pairs they are."""
+    order = np.argsort(u, kind="stable")
+    sorted_u = u[order]
+    for rows in strips(n, np.unique(u)):
+        low = np.searchsorted(sorted_u, rows[0])
+        high = np.searchsorted(sorted_u, rows[-1], side="right")
+        part = order[low:high]
+        yield rows, (np.searchsorted(rows, u[part]), v[part]), part
+
+
+def _by_rows(batch, u, v, d, w):
+    x = batch.x
+    gradient = np.zeros_like(x)
+    step = max(1, STRIP // max(1, x.shape[1]))
+    for start in range(0, len(u), step):
+        block = slice(start, start + step)
+        du, dv = batch.distance.row_gradients(x[u[block]], x[v[block]], d[block], w[block])
+        add_rows(gradient, u[block], du)
+        add_rows(gradient, v[block], dv)
+    return gradient

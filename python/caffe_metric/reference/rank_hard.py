@@ -1,0 +1,62 @@
+"""Which negatives RankHardLoss takes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caffe_metric.reference.random import draw, stream_of
+
+
+def rank_hard_select(products, anchors, labels, parameters, key: int):
+    """The taken negatives of the batch rows `anchors`: pairs (row of `products`, column j).
+
+    products    len(anchors) x N, of the anchors with all rows: u_i . u_j = -s(i,j)
+    parameters  neg_num, hard_ratio, rand_ratio, margin of RankParameter
+
+    Candidates are rows of other classes whose hinge is active. Up to neg_num of them: all are
+    taken. More: floor(neg_num hard_ratio) are drawn from the neg_num with the smallest s (lowest
+    index on a tie), then floor(neg_num rand_ratio) from those not drawn yet.
+    """
+    margin = products.dtype.type(parameters.margin)
+    between = products[np.arange(len(anchors)), anchors + 1][:, None]
+    candidate = labels[anchors][:, None] != labels
+    candidate &= products - between + margin > 0
+    neg_num = parameters.neg_num
+    taken = candidate.copy()
+    full = np.flatnonzero(candidate.sum(axis=1) > neg_num)
+    if len(full) == 0:
+        return np.nonzero(taken)
+    # The products are rounded to float32, as in C++.
+    hard_count = int(np.float32(neg_num) * np.float32(parameters.hard_ratio))
+    rand_count = int(np.float32(neg_num) * np.float32(parameters.rand_ratio))
+    candidate, anchors = candidate[full], anchors[full]
+    hardest = _smallest(np.where(candidate, -products[full], np.inf), candidate, neg_num)
+    hard = _draw(hardest, hard_count, anchors, 0, key)
+    rand = _draw(candidate & ~hard, rand_count, anchors, 1, key)
+    taken[full] = hard | rand
+    return np.nonzero(taken)
+
+
+def _smallest(values, allowed, count: int) -> np.ndarray:
+    """A mask of the `count` smallest allowed values of each row, lowest index on a tie."""
+    if count == 0:
+        return np.zeros_like(allowed)
+    last = np.partition(values, count - 1, axis=1)[:, count - 1, None]
+    under = allowed & (values < last)
+    tied = allowed & (values == last)
+    room = count - under.sum(axis=1, keepdims=True)
+    return under | (tied & (tied.cumsum(axis=1) <= room))
+
+
+def _draw(allowed, count: int, anchors, stream: int, key: int) -> np.ndarray:
+    """A mask of `count` allowed columns of each row: those with the smallest numbers."""
+    if count == 0:
+        return np.zeros_like(allowed)
+    row, column = np.nonzero(allowed)
+    number = draw(stream_of(key, anchors, stream)[row], column)
+    order = np.lexsort((column, number, row))
+    start = np.searchsorted(row, np.arange(len(allowed)))
+    first = np.arange(len(row)) - start[row] < count
+    out = np.zeros_like(allowed)
+    out[row[order[first]], column[order[first]]] = True
+    return out
