@@ -1,5 +1,7 @@
 """The tree as it would be without us: what a patch starts from, and what a revert restores."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """From the tree on disk to a wanted one: the files that differ, and the record of it."""
 
+from __future__ import annotations
+
 import os
 import stat
 from dataclasses import dataclass, field
@@ -114,7 +116,9 @@ def real_path(root: Path, path: str) -> str:
     """The path with links inside the tree resolved: a link is kept, its target is written."""
     real = Path(os.path.realpath(root / path))
     if not real.is_relative_to(root):
-        raise UserError(f"{path}: a link that leads out of the tree, to {real}; nothing was changed")
+        raise UserError(
+            f"{path}: a link that leads out of the tree, to {real}; nothing was changed"
+        )
     return real.relative_to(root).as_posix()
 
 

@@ -1,5 +1,7 @@
 """The command `caffe-metric patch`."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 
@@ -10,7 +12,9 @@ from caffe_metric.patch.operations import ClashError, Report, apply, check, reve
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("root", metavar="CAFFE_ROOT", help="the top folder of a Caffe source tree")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--check", action="store_true", help="say whether the tree is patched and whole")
+    what.add_argument(
+        "--check", action="store_true", help="say whether the tree is patched and whole"
+    )
     what.add_argument("--dry-run", action="store_true", help="print the diff, change nothing")
     what.add_argument("--revert", action="store_true", help="take the patch out, byte for byte")
     parser.add_argument(
@@ -32,7 +36,11 @@ def run(args: argparse.Namespace) -> int:
         return _check(args.root)
     if args.revert:
         done = revert(args.root)
-        print(f"{args.root}: as before the patch" if done else f"{args.root}: not patched, nothing to do")
+        print(
+            f"{args.root}: as before the patch"
+            if done
+            else f"{args.root}: not patched, nothing to do"
+        )
         return 0
     try:
         report = apply(args.root, args.replace, _names(args.without), args.dry_run)
@@ -79,6 +87,9 @@ def _tell(report: Report, stream) -> None:
             counts[entry.action] = counts.get(entry.action, 0) + 1
         words = ", ".join(f"{count} {action}" for action, count in sorted(counts.items()))
         print(f"{report.root}: {would}patched; files: {words}", file=stream)
+        print(
+            "build as before; with CMake, configure again first: there are new files", file=stream
+        )
     if not plan.kind.layers_fit:
         print(
             f"only caffe.proto is patched: {plan.kind.reason}. "
@@ -86,9 +97,9 @@ def _tell(report: Report, stream) -> None:
             file=stream,
         )
     reasons = {mend.name: mend.reason for mend in MENDS}
-    for name, places in plan.mended.items():
+    for name, places in plan.mended.items() if report.changed else ():
         print(f"mend {name}: {reasons[name]} ({', '.join(places)})", file=stream)
-    for clash in plan.clashes:
+    for clash in plan.clashes if report.changed else ():
         print(f"replaced: {clash}", file=stream)
-    for warning in plan.warnings:
+    for warning in plan.warnings if report.changed else ():
         print(f"warning: {warning}", file=stream)

@@ -1,5 +1,7 @@
 """Whether two definitions are the same, or can read each other's models."""
 
+from __future__ import annotations
+
 from caffe_metric.patch.proto import Block, Field
 
 # These travel as varints, and small numbers mean the same in all of them.

@@ -1,5 +1,7 @@
 """Changes as a unified diff that `patch -p1` and `git apply` understand."""
 
+from __future__ import annotations
+
 import difflib
 
 from caffe_metric.patch.text import decode, encode, lines_of

@@ -88,12 +88,11 @@ def commit(root: Path, writes: list[Write], removals: list[Remove], folders: lis
                 _finish(root)
         _finish(root)  # in case that process was killed
     except OSError as error:
+        outcome = "the next call of caffe-metric patch goes on"
         if not (root / JOURNAL).exists():
             _tidy(root)
-            raise UserError(f"{error.filename or root}: {error.strerror}; nothing was changed") from error
-        raise UserError(
-            f"{error.filename or root}: {error.strerror}; the next call of caffe-metric patch goes on"
-        ) from error
+            outcome = "nothing was changed"
+        raise UserError(f"{error.filename or root}: {error.strerror}; {outcome}") from error
 
 
 def _stage(root: Path, writes: list[Write], removals: list[Remove], folders: list[str]) -> dict:

@@ -62,7 +62,11 @@ def _numbers(ours: Block, theirs: list[Block], schema: Schema) -> dict[str, int]
     for mine in ours.fields():
         for message in theirs:
             other = message.field_named(mine.name)
-            if other and other.number not in numbers.values() and _reads(ours, mine, message, other, schema):
+            if (
+                other
+                and other.number not in numbers.values()
+                and _reads(ours, mine, message, other, schema)
+            ):
                 numbers[mine.name] = other.number
                 break
     wanted = {mine.number for mine in ours.fields()}
@@ -130,7 +134,9 @@ def _reserved(ours: Block, theirs: list[Block], used: set[int]) -> str:
         lines.append(f"  reserved {quoted};")
     if not lines:
         return ""
-    return "\n".join(["\n  // Of the tree's own message, before caffe-metric's took its place.", *lines])
+    return "\n".join(
+        ["\n  // Of the tree's own message, before caffe-metric's took its place.", *lines]
+    )
 
 
 def _joined(ranges: set[tuple[int, int]]) -> list[tuple[int, int]]:

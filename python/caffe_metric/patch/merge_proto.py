@@ -63,7 +63,8 @@ class _Merger:
         if kind is None or kind.type != "string":
             line = line_of(self.schema.file.text, found[0].start)
             raise UserError(
-                f"{self.schema.main}:{line}: {MESSAGE} is of an older generation, whose `type` is no string"
+                f"{self.schema.main}:{line}: {MESSAGE} is of an older generation: "
+                "its `type` is no string"
             )
         if self.schema.file.package != "caffe":
             raise UserError(f"{self.schema.main}: its package is not caffe")
@@ -86,7 +87,9 @@ class _Merger:
         for use in self.schema.uses_inside(ours.name) if theirs else ():
             inner = use.node.type.split(f"{ours.name}.", 1)[1]
             if not ours.blocks(name=inner.split(".")[0]):
-                self._clash(use, f"{use.node.name} uses {ours.name}.{inner}, which ours has not", True)
+                self._clash(
+                    use, f"{use.node.name} uses {ours.name}.{inner}, which ours has not", True
+                )
         merged = merge_message(self.fragment, ours, self._counterparts(ours, theirs), self.schema)
         self.result.warnings += merged.warnings
         if not theirs:
@@ -125,7 +128,9 @@ class _Merger:
             self._clash(place, f"number {number} of {mine.name} is taken by {_describe(place)}")
             number = free_number(self._taken, number)
             self.given.add(number)
-            self.result.warnings.append(f"{mine.name} has number {number} in this tree, not {mine.number}")
+            self.result.warnings.append(
+                f"{mine.name} has number {number} in this tree, not {mine.number}"
+            )
         return self._lead(mine) + self._render(mine, number)
 
     def _taken(self, number: int) -> bool:
@@ -214,4 +219,3 @@ def _describe(place: Place) -> str:
     if isinstance(node, Ranges):
         return f"`{node.kind}`"
     return f"field {node.name}"
-

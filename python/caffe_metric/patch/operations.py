@@ -1,5 +1,7 @@
 """apply, check and revert: what the command does, for programs."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +29,7 @@ class ClashError(UserError):
         shown = "; ".join(str(clash) for clash in (fatal or clashes)[:3])
         more = len(fatal or clashes) - 3
         shown += f"; and {more} more" if more > 0 else ""
-        advice = "which --replace cannot solve either" if fatal else "--replace puts ours in their place"
+        advice = "--replace cannot solve it" if fatal else "--replace puts ours in their place"
         super().__init__(f"{shown} ({advice}; nothing was changed)")
 
 

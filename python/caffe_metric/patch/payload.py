@@ -1,5 +1,7 @@
 """What is brought into a tree: the proto fragment and the source files, with their places."""
 
+from __future__ import annotations
+
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

@@ -64,13 +64,13 @@ def _schema(base: Base) -> Schema:
 
 def _mend(base: Base, plan: Plan, options: Options) -> None:
     chosen = [mend for mend in mending.MENDS if mend.name not in options.without]
-    suffixes = tuple({suffix for mend in chosen for suffix in mend.suffixes})
-    for path in base.files(suffixes) if chosen else ():
+    ends = tuple({end.lstrip("/") for mend in chosen for end in mend.files})
+    for path in base.files(ends) if chosen else ():
         if path in plan.remove or path in plan.write:
             continue
         content = base.read(path)
         for mend in chosen:
-            edits = mend.edits(path, content) if path.endswith(mend.suffixes) else []
+            edits = mend.edits(content) if mend.concerns(path) else []
             if edits:
                 plan.edits.setdefault(path, []).extend(edits)
                 places = [f"{path}:{text.line_of(content, e.start)}" for e in edits]

@@ -5,6 +5,9 @@ balanced braces. Only what the patcher asks about is kept: messages, groups, enu
 reserved and extension ranges.
 """
 
+from __future__ import annotations
+
+import re
 from dataclasses import dataclass, field
 
 from caffe_metric.patch.tokens import Token, tokenize
@@ -62,7 +65,7 @@ class Block(Node):
     close: int = 0  # offset of the closing brace
     children: list[Node] = field(default_factory=list)
 
-    def blocks(self, kind: str = "", name: str = "") -> list["Block"]:
+    def blocks(self, kind: str = "", name: str = "") -> list[Block]:
         """Direct children; a group counts as a message."""
         return [
             child
@@ -190,7 +193,142 @@ class _Parser:
     def opens_block(self) -> bool:
         """A block's keyword, a (dotted) name, a brace; else a field whose type or name it is."""
         ahead = 1
-        while self.peek(ahead) == "." or self.tokens[min(self.at + ahead, len(self.tokens) - 1)].kind == "name":
+        while re.fullmatch(r"\.|[A-Za-z_]\w*", self.peek(ahead)):
+            ahead += 1
+        return self.peek(ahead) == "{" and ahead > 1
+
+    def blocks(self, kind: str = "", name: str = "") -> list[Block]:
+        """Direct children; a group counts as a message."""
+        return [
+            child
+            for child in self.children
+            if isinstance(child, Block)
+            and (not kind or child.kind == kind or (kind, child.kind) == ("message", "group"))
+            and (not name or child.name == name)
+        ]
+
+    def fields(self) -> list[Field]:
+        """The fields of a message, those of its oneofs included."""
+        found = []
+        for child in self.children:
+            if isinstance(child, Field):
+                found.append(child)
+            elif isinstance(child, Block) and child.kind == "oneof":
+                found += child.fields()
+        return found
+
+    def field_named(self, name: str) -> Field | None:
+        return next((f for f in self.fields() if f.name == name), None)
+
+    def ranges(self) -> list[Ranges]:
+        return [child for child in self.children if isinstance(child, Ranges)]
+
+    def values(self) -> list[EnumValue]:
+        return [child for child in self.children if isinstance(child, EnumValue)]
+
+    def walk(self):
+        """All blocks below this one, in order."""
+        for block in self.blocks():
+            yield block
+            yield from block.walk()
+
+
+@dataclass
+class File(Block):
+    text: str = ""
+    package: str = ""
+    comments: list[Token] = field(default_factory=list)
+
+    def lead(self, node: Node) -> int:
+        """Where the comments begin that stand on lines of their own right above the node."""
+        start = self.text.rfind("\n", 0, node.start) + 1
+        if self.text[start : node.start].strip():
+            return node.start
+        for comment in reversed([c for c in self.comments if c.end <= start]):
+            above = self.text.rfind("\n", 0, comment.start) + 1
+            apart = self.text[above : comment.start] + self.text[comment.end : start]
+            if apart.strip() or apart.count("\n") > 1:
+                break
+            start = above
+        return start
+
+    def tail(self, node: Node) -> int:
+        """The end of the node's last line, where only a comment follows on it."""
+        end = self.text.find("\n", node.end)
+        end = len(self.text) if end < 0 else end
+        rest = self.text[node.end : end].strip()
+        inside = any(node.end <= c.start < end < c.end for c in self.comments)
+        return end if (not rest or rest.startswith(("//", "/*"))) and not inside else node.end
+
+
+def parse(text: str) -> File:
+    """Raises ProtoError where braces, strings or statements do not end."""
+    tokens, comments = tokenize(text)
+    root = File(start=0, end=len(text), kind="file", close=len(text), text=text, comments=comments)
+    parser = _Parser(tokens, len(text))
+    parser.body(root)
+    root.package = parser.package
+    return root
+
+
+class _Parser:
+    def __init__(self, tokens: list[Token], size: int):
+        self.tokens = tokens
+        self.at = 0
+        self.size = size
+        self.package = ""
+
+    def peek(self, ahead: int = 0) -> str:
+        place = self.at + ahead
+        return self.tokens[place].text if place < len(self.tokens) else ""
+
+    def next(self) -> Token:
+        if self.at >= len(self.tokens):
+            raise ProtoError("the file ends in the middle of a definition", self.size)
+        self.at += 1
+        return self.tokens[self.at - 1]
+
+    def expect(self, text: str) -> Token:
+        token = self.next()
+        if token.text != text:
+            raise ProtoError(f"{text!r} expected, {token.text!r} found", token.start)
+        return token
+
+    def body(self, block: Block) -> None:
+        while self.at < len(self.tokens) and self.peek() != "}":
+            child = self.statement(block)
+            if child:
+                block.children.append(child)
+        if block.kind != "file":
+            block.close = self.expect("}").start
+            block.end = block.close + 1
+        elif self.at < len(self.tokens):
+            raise ProtoError("a closing brace too many", self.tokens[self.at].start)
+
+    def statement(self, parent: Block) -> Node | None:
+        word = self.peek()
+        if word == ";":
+            self.at += 1
+            return None
+        if word in _BLOCKS and self.opens_block():
+            return self.block()
+        if word in ("reserved", "extensions") and parent.kind in ("message", "group", "enum"):
+            return self.ranges()
+        if word in ("option", "import", "syntax", "edition", "package", "rpc", "stream"):
+            return self.skip()
+        if parent.kind == "enum":
+            return self.enum_value()
+        if parent.kind in ("message", "group", "extend", "oneof"):
+            return self.field(parent)
+        return self.skip()
+
+    def opens_block(self) -> bool:
+        """A block's keyword, a (dotted) name, a brace; else a field whose type or name it is."""
+        ahead = 1
+        while (
+            self.peek(ahead) == "."
+            or self.tokens[min(self.at + ahead, len(self.tokens) - 1)].kind == "name"
+        ):
             ahead += 1
             if self.at + ahead >= len(self.tokens):
                 return False

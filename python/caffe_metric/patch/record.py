@@ -1,9 +1,11 @@
 """The record of a patched tree, in its folder .caffe-metric/.
 
-    manifest.json       version, options, and each file with its hashes and the lines we changed
-    before/PATH         the bytes of each file that we changed, replaced or removed, as they were
-    after/PATH          the bytes of each file that we changed, as we left them
+manifest.json       version, options, and each file with its hashes and the lines we changed
+before/PATH         the bytes of each file that we changed, replaced or removed, as they were
+after/PATH          the bytes of each file that we changed, as we left them
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -25,7 +27,7 @@ def digest(data: bytes) -> str:
 class Entry:
     """A file that the patch touched.
 
-    action: "added" (ours alone), "changed" (lines of it), "replaced" (by a file of ours), "removed".
+    action: "added" (ours alone), "changed" (lines of it), "replaced" (by one of ours), "removed".
     before, after: SHA-256, "" where there was no file.
     mode: its permission bits as they were before (0 where there was no file).
     hunks: [first, last) line before, [first, last) after, from 0, of a changed file.
@@ -68,7 +70,9 @@ def load(root: Path) -> Record | None:
     try:
         data = json.loads(path.read_bytes())
         if data["format"] != FORMAT:
-            raise UserError(f"{path}: written by another release of caffe-metric ({data['version']})")
+            raise UserError(
+                f"{path}: written by another release of caffe-metric ({data['version']})"
+            )
         data["files"] = {name: Entry(**entry) for name, entry in data["files"].items()}
         return Record(**data)
     except (ValueError, KeyError, TypeError) as error:

@@ -1,5 +1,7 @@
 """Who has which name and number in a tree's .proto files."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -80,7 +80,8 @@ class _Planner:
         classes = [found for found in defined if found.name in self.classes]
         if not layers and not classes:
             return
-        others = {f.name for f in registered} - self.types or {f.name for f in defined} - self.classes
+        others = {found.name for found in registered} - self.types
+        others |= {found.name for found in defined} - self.classes
         what = [f"registers the layer {f.name}" for f in layers]
         what += [f"defines the class {f.name}" for f in classes]
         lines = [found.line for found in [*layers, *classes]]
@@ -115,7 +116,9 @@ class _Planner:
                     self._remove(path, found.line, f"tests {found.name}, which goes")
                     break
                 if found.name in gone:
-                    self._clash(path, found.line, f"includes {found.name}, which would go", fatal=True)
+                    self._clash(
+                        path, found.line, f"includes {found.name}, which would go", fatal=True
+                    )
 
     def _remove(self, path: str, line: int, what: str) -> None:
         self._clash(path, line, what)

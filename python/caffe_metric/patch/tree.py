@@ -1,5 +1,7 @@
 """What kind of tree it is, and its files."""
 
+from __future__ import annotations
+
 import os
 import re
 from dataclasses import dataclass
@@ -55,7 +57,9 @@ def kind_of(read) -> Kind:
     if len(parameters) != 1:
         return Kind(False, f"its Layer is Layer<{', '.join(parameters)}>, with another interface")
     dtype = parameters[0]
-    forward = rf"Forward_cpu\s*\(\s*const\s+(?:std::)?vector\s*<\s*Blob\s*<\s*{dtype}\s*>\s*\*\s*>\s*&"
+    forward = (
+        rf"Forward_cpu\s*\(\s*const\s+(?:std::)?vector\s*<\s*Blob\s*<\s*{dtype}\s*>\s*\*\s*>\s*&"
+    )
     if not re.search(forward, code):
         return Kind(False, "its Layer's Forward_cpu takes other arguments")
     return Kind(True)

@@ -1,0 +1,39 @@
+"""What a mend is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from caffe_metric.patch.text import Edit
+
+CPP = (".cpp", ".cc", ".cu", ".cuh", ".hpp", ".h")
+CMAKE = ("CMakeLists.txt", ".cmake")
+
+
+@dataclass(frozen=True)
+class Mend:
+    """A break of older trees with a current compiler or library, and what is done about it.
+
+    files: ends of the paths that may have it. edits(text) gives the edits of one such file; []
+    where it has not the break.
+    """
+
+    name: str
+    reason: str
+    files: tuple[str, ...]
+    edits: Callable[[str], list[Edit]]
+
+    def concerns(self, path: str) -> bool:
+        """Whether the mend looks at the file: "/Makefile" means the one at the top."""
+        return f"/{path}" in self.files or path.endswith(self.files)
+
+
+def replace_group(match: re.Match, group: int, text: str) -> Edit:
+    return Edit(match.start(group), match.end(group), text)
+
+
+def blank_hash_comments(text: str) -> str:
+    """Makefiles and CMake files with their comments as blanks; offsets stay."""
+    return re.sub(r"(?<!\\)#[^\r\n]*", lambda match: " " * len(match.group()), text)
