@@ -88,10 +88,10 @@ class _Planner:
         if not others:
             self._remove(path, lines[0], "; ".join(what))
         elif classes:
-            for line, words in zip(lines, what, strict=True):
+            for line, words in zip(lines, what):
                 self._clash(path, line, f"{words}, among others", fatal=True)
         else:
-            for found, words in zip(layers, what, strict=True):
+            for found, words in zip(layers, what):
                 self._clash(path, found.line, words)
                 self._unregister(path, text, found)
 
