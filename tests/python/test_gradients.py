@@ -1,0 +1,52 @@
+"""Every option of every layer, C++ and Python, against central differences through pycaffe.
+
+The check is the one of `caffe-metric gradcheck`; test_gradcheck_command.py and test_teeth.py show
+that it finds faults. Float nets: the relative error allowed is tolerances.DIFFERENCES.
+"""
+
+import numpy as np
+import pytest
+import tolerances
+from caffe.proto import caffe_pb2
+from caffe_metric import gradcheck, isolate
+from cases import every_case
+from google.protobuf import text_format
+from harness import ENGINES, need
+
+import caffe
+
+ALL = [case for engine in ENGINES for case in every_case(engine)]
+
+
+def captured(spec, bottoms, weights):
+    """The layer as gradcheck sees it in a net."""
+    net = caffe_pb2.NetParameter()
+    text_format.Parse(spec.text(bottoms), net)
+    layer = net.layer[0]
+    blobs = []
+    if weights is not None:
+        persistent = spec.parameters.get("persist_iteration", True)
+        blobs = [weights, np.zeros(1, np.float32)][: 1 + persistent]
+    arrays = {name: np.asarray(value, np.float32) for name, value in bottoms.items()}
+    kept = isolate.Captured(b"", caffe.TRAIN, arrays, blobs)
+    kept.notes = gradcheck.prepare(layer, kept)
+    kept.layer = layer.SerializeToString()
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("spec", "bottoms", "weights"), [case[1:] for case in ALL], ids=[case[0] for case in ALL]
+)
+def test_gradient(spec, bottoms, weights):
+    need(spec.engine)
+    probe = isolate.LayerProbe(captured(spec, bottoms, weights))
+    findings = gradcheck.check_layer(probe, tolerance=tolerances.DIFFERENCES, probes=12)
+    checked = [finding for finding in findings if finding.verdict != gradcheck.SKIPPED]
+    assert checked
+    assert [finding.verdict for finding in checked] == ["ok"] * len(checked), gradcheck.table(
+        findings
+    )
+    skipped = {finding.blob: finding.note for finding in findings if finding not in checked}
+    assert set(skipped) <= {"bottom 1 'y'", "bottom 3 'w'", "weight 0", "weight 1"}
+    if "weight 0" in skipped:
+        assert spec.parameters["triplet"]
