@@ -20,29 +20,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# What decides how a patched tree looks, besides its source.
-LAYER_FOLDERS = ("proto", "include", "src/caffe", "tests/cpp", "python/caffe_metric/patch")
+sys.path.insert(0, str(ROOT / "python"))
+
+from caffe_metric.patch import text  # noqa: E402
+from caffe_metric.patch.mends import MENDS  # noqa: E402
+
+# What decides how a tree looks, besides its source.
+PATCHER = ("python/caffe_metric/patch",)
+LAYERS = ("proto", "include", "src/caffe", "tests/cpp")
 
 IGNORED_FOLDERS = re.compile(r"\.git|\.pc|\.?build.*|\.?cmake_build|distribute|__pycache__")
 IGNORED_FILES = re.compile(r".*\.(o|so|a|pyc|caffemodel|solverstate|mdb)|.*\.pb\.(h|cc)|.*_pb2\.py")
 LARGEST_FILE = 32 << 20  # bytes; data, not source
-
-# (file, pattern, replacement): what Caffe 1.0 needs for today's libraries.
-MENDS = [
-    # Protobuf 3.6 dropped the threshold at which this method warned.
-    (
-        "src/caffe/util/io.cpp",
-        r"(SetTotalBytesLimit\([^,()]+),[^,()]+\)",
-        r"\1)",
-    ),
-    # CUDA 13 took these fields out of cudaDeviceProp.
-    (
-        "src/caffe/common.cpp",
-        r"( *LOG\(INFO\) << \"[^\"]*\"\s*<< \(?prop\."
-        r"(?:clockRate|deviceOverlap|kernelExecTimeoutEnabled)\b[^;]*;\n)",
-        r"#if CUDART_VERSION < 13000\n\1#endif\n",
-    ),
-]
 
 
 class TreeError(Exception):
@@ -70,9 +59,8 @@ def signature(source: Path, names: list[str], patched: bool) -> str:
         status = (source / name).stat()
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     inputs = [Path(__file__).resolve()]
-    if patched:
-        for folder in LAYER_FOLDERS:
-            inputs += sorted(path for path in (ROOT / folder).rglob("*") if path.is_file())
+    for folder in PATCHER + (LAYERS if patched else ()):
+        inputs += sorted(path for path in (ROOT / folder).rglob("*") if path.is_file())
     for path in inputs:
         if path.suffix != ".pyc":
             digest.update(f"{path}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -80,13 +68,16 @@ def signature(source: Path, names: list[str], patched: bool) -> str:
 
 
 def mend(tree: Path) -> None:
-    """Applies MENDS where the tree still needs them."""
-    for name, pattern, replacement in MENDS:
-        path = tree / name
-        if path.is_file():
-            text = path.read_text(encoding="utf-8", errors="surrogateescape")
-            mended = re.sub(pattern, replacement, text)
-            path.write_text(mended, encoding="utf-8", errors="surrogateescape")
+    """Mends breaks with today's libraries, as the patcher does; for a tree that is not patched."""
+    for path in sorted(path for path in tree.rglob("*") if path.is_file()):
+        chosen = [mend for mend in MENDS if path.suffix in mend.suffixes]
+        if not chosen:
+            continue
+        content = text.decode(path.read_bytes())
+        name = path.relative_to(tree).as_posix()
+        edits = [edit for mend in chosen for edit in mend.edits(name, content)]
+        if edits:
+            path.write_bytes(text.encode(text.apply_edits(content, edits)))
 
 
 def add_layers(tree: Path) -> None:
@@ -132,9 +123,10 @@ def prepare(source: Path, tree: Path, patched: bool) -> None:
         (staging / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source / name, staging / name)
         (staging / name).chmod(0o755 if os.access(source / name, os.X_OK) else 0o644)
-    mend(staging)
     if patched:
         add_layers(staging)
+    else:
+        mend(staging)
 
     names = list_files(staging)
     # Until the work is done the record lists both, so that a retry removes the right files.

@@ -73,7 +73,8 @@ def _run(command: str, module_name: str, arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _fail(command, f"{error.filename}: {error.strerror}" if error.filename else f"{error}")
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(command, f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
         return _fail(command, "interrupted")
 
