@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from os.path import lexists, realpath
 from pathlib import Path
 
 from caffe_metric.patch import record as records
@@ -25,7 +26,7 @@ class Base:
     _cache: dict[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self):
-        for path in self.record.files if self.record else ():
+        for path in self._ours():
             self._cache[path] = self._restored(path)
 
     def read(self, path: str) -> str | None:
@@ -37,8 +38,19 @@ class Base:
     def files(self, suffixes: tuple[str, ...]) -> list[str]:
         """Paths of the tree's sources without ours."""
         found = set(tree.source_files(self.root, suffixes))
-        found |= {path for path in self._cache if path.endswith(suffixes)}
+        found |= {path for path in self._ours() if path.endswith(suffixes)}
         return sorted(path for path in found if self.read(path) is not None)
+
+    def occupied(self, path: str) -> bool:
+        """Whether there is something that is no file: a folder, or a link that leads nowhere."""
+        return self.read(path) is None and path not in self._ours() and lexists(self.root / path)
+
+    def is_link(self, path: str) -> bool:
+        """Whether the path leads to a file elsewhere."""
+        return Path(realpath(self.root / path)) != self.root / path
+
+    def _ours(self):
+        return self.record.files if self.record else ()
 
     def _restored(self, path: str) -> str | None:
         entry = self.record.files[path]

@@ -6,7 +6,8 @@ from caffe_metric.errors import UserError
 from caffe_metric.patch.clash import Clash
 from caffe_metric.patch.compatible import same_field, same_message
 from caffe_metric.patch.merge_message import free_number, merge_message
-from caffe_metric.patch.proto import Block, Field, File, ProtoError, Ranges, parse
+from caffe_metric.patch.proto import Block, Field, File, Ranges
+from caffe_metric.patch.proto_parser import ProtoError, parse
 from caffe_metric.patch.schema_names import Place, Schema, scope_names, taken_number
 from caffe_metric.patch.text import Edit, line_of, line_start, newline_of, with_newlines
 

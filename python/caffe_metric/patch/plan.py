@@ -53,12 +53,10 @@ def make_plan(base: Base, payload: Payload, options: Options) -> Plan:
 
 
 def _schema(base: Base) -> Schema:
-    files = {}
-    for path in base.files((".proto",)):
-        if path.startswith("src/caffe/proto/"):
-            files[path] = parse_file(path, base.read(path))
-    if tree.PROTO not in files:
-        raise UserError(f"{base.root / tree.PROTO}: it was removed")
+    paths = [path for path in base.files((".proto",)) if path.startswith("src/caffe/proto/")]
+    if base.read(tree.PROTO) is None:
+        raise UserError(f"{base.root / tree.PROTO}: no such file")
+    files = {path: parse_file(path, base.read(path)) for path in {tree.PROTO, *paths}}
     return Schema(tree.PROTO, files)
 
 
@@ -66,7 +64,7 @@ def _mend(base: Base, plan: Plan, options: Options) -> None:
     chosen = [mend for mend in mending.MENDS if mend.name not in options.without]
     ends = tuple({end.lstrip("/") for mend in chosen for end in mend.files})
     for path in base.files(ends) if chosen else ():
-        if path in plan.remove or path in plan.write:
+        if path in plan.remove or path in plan.write or base.is_link(path):
             continue
         content = base.read(path)
         for mend in chosen:

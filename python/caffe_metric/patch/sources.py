@@ -50,7 +50,9 @@ class _Planner:
 
     def _place(self, source: Source) -> None:
         there = self.base.read(source.path)
-        if there is None:
+        if self.base.occupied(source.path):
+            self._clash(source.path, 1, "a folder or a broken link has this name", fatal=True)
+        elif there is None:
             self.result.write[source.path] = source.data
         elif there != decode(source.data):
             self._clash(source.path, 1, "a file of this name is there already, and is not ours")
@@ -121,7 +123,7 @@ class _Planner:
                     )
 
     def _remove(self, path: str, line: int, what: str) -> None:
-        self._clash(path, line, what)
+        self._clash(path, line, what, fatal=self.base.is_link(path))
         self.result.remove.append(path)
         self._warn(f"{path} is taken out: {what}")
 

@@ -34,47 +34,49 @@ def resolve(root: str | Path) -> Path:
         if not (path / missing).exists():
             raise UserError(f"{root}: not a Caffe source tree: it has no {missing}")
     layers = path / "include/caffe/layers"
-    if not layers.is_dir() or not any(layers.glob("*.hpp")):
-        old = [p.name for p in sorted((path / "include/caffe").glob("*_layers.hpp"))]
-        seen = f" (it has {', '.join(old)})" if old else ""
+    old = sorted(header.name for header in (path / "include/caffe").glob("*_layers.hpp"))
+    if old and not any(layers.glob("*.hpp")):
         raise UserError(
-            f"{root}: a tree from before December 2015, when each layer got a header of its own in "
-            f"include/caffe/layers{seen}; the layers need a newer one"
+            f"{root}: a tree from before December 2015 (it has {', '.join(old)}), when layers had "
+            "no headers of their own in include/caffe/layers; a newer Caffe is needed"
         )
+    if not layers.is_dir():
+        raise UserError(f"{root}: not a Caffe source tree: it has no include/caffe/layers")
     return path
 
 
 def kind_of(read) -> Kind:
     """Judges by the Layer class; `read(path)` gives a file's text or None."""
-    header = read("include/caffe/layer.hpp")
-    if header is None:
-        return Kind(False, "it has no include/caffe/layer.hpp")
-    code = cpp.blank(header)
-    found = re.search(r"template\s*<([^<>]*)>\s*class\s+(?:\w+\s+)?Layer\s*(?:final\s*)?[:{]", code)
-    if not found:
-        return Kind(False, "include/caffe/layer.hpp has no class template Layer")
-    parameters = re.findall(r"\b(?:typename|class)\s+(\w+)", found.group(1))
-    if len(parameters) != 1:
-        return Kind(False, f"its Layer is Layer<{', '.join(parameters)}>, with another interface")
-    dtype = parameters[0]
-    forward = (
-        rf"Forward_cpu\s*\(\s*const\s+(?:std::)?vector\s*<\s*Blob\s*<\s*{dtype}\s*>\s*\*\s*>\s*&"
+    code = cpp.blank(read("include/caffe/layer.hpp") or "")
+    found = re.search(
+        r"(?:template\s*<([^<>]*)>\s*)?\bclass\s+(?:\w+\s+)?Layer\s*(?:final\s*)?[:{]", code
     )
-    if not re.search(forward, code):
-        return Kind(False, "its Layer's Forward_cpu takes other arguments")
+    if not found:
+        return Kind(True)
+    parameters = re.findall(r"\b(?:typename|class)\s+(\w+)", found.group(1) or "")
+    if len(parameters) != 1:
+        return Kind(False, f"its Layer is Layer<{', '.join(parameters)}>, not Layer<Dtype>")
+    blobs = rf"Blob\s*<\s*{parameters[0]}\s*>\s*\*"
+    forward = re.search(r"\bForward_cpu\s*\(([^()]*)\)", code)
+    if forward and not re.search(blobs, forward.group(1)):
+        return Kind(False, "its Layer's Forward_cpu takes other arguments than Blob<Dtype>s")
     return Kind(True)
 
 
-def source_files(root: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """Relative paths of the tree's own files with these suffixes or names, in order."""
-    found = [name for name in sorted(os.listdir(root)) if name.endswith(suffixes)]
-    found = [name for name in found if (root / name).is_file()]
+def source_files(root: Path, ends: tuple[str, ...]) -> list[str]:
+    """Relative paths of the tree's own files whose names end so; at the top, then in folders."""
+    found = sorted(path.name for path in root.iterdir() if path.is_file())
+    seen = set()
     for top in _SOURCE_FOLDERS:
-        for folder, folders, names in os.walk(root / top):
+        for folder, folders, names in os.walk(root / top, followlinks=True):
+            if os.path.realpath(folder) in seen:  # a link in a circle
+                folders.clear()
+                continue
+            seen.add(os.path.realpath(folder))
             folders[:] = sorted(f for f in folders if not _NOT_SOURCES.fullmatch(f))
             relative = Path(folder).relative_to(root).as_posix()
-            found += [f"{relative}/{name}" for name in sorted(names) if name.endswith(suffixes)]
-    return found
+            found += [f"{relative}/{name}" for name in sorted(names)]
+    return [path for path in found if path.endswith(ends)]
 
 
 def read_text(path: Path) -> str | None:
