@@ -107,7 +107,7 @@ def unpack(directory: Path, source: Path) -> None:
     source.parent.mkdir(parents=True, exist_ok=True)
     # The checksums above are stronger than the signature, which needs a keyring.
     run(
-        ["dpkg-source", "--no-check", "-x", str(directory / DSC), str(staging)],
+        ["dpkg-source", "--no-check", "--no-copy", "-x", str(directory / DSC), str(staging)],
         "dpkg-source cannot unpack Caffe",
     )
     staging.rename(source)

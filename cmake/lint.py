@@ -1,4 +1,4 @@
-"""All linters, each on all files: ruff, clang-format, and Caffe's own cpp_lint.py.
+"""All linters, each on all files: ruff, clang-format, Caffe's own cpp_lint.py, shellcheck.
 
     lint.py CAFFE_SOURCE
 
@@ -39,6 +39,7 @@ def main() -> int:
             *cpp_files(CPP_FOLDERS),
         ],
         "Caffe's cpp_lint": [*python, cpp_lint, *cpp_files(CAFFE_FOLDERS)],
+        "shellcheck": ["shellcheck", "--format=gcc", "run", ".ci/run"],
     }
     failed = []
     for name, command in linters.items():
