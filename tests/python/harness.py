@@ -159,17 +159,17 @@ def run(spec, bottoms, weights=None, phase=caffe.TRAIN):
     return made
 
 
-def relative_error(ours, theirs):
-    """Greatest difference, relative to the greatest number of either array."""
+def relative_error(ours, theirs, floor=0.0):
+    """Greatest difference, relative to the greatest number of either array, at least `floor`."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape, f"{ours.shape} is not {theirs.shape}"
-    size = max(np.abs(ours).max(initial=0), np.abs(theirs).max(initial=0))
+    size = max(np.abs(ours).max(initial=0), np.abs(theirs).max(initial=0), floor)
     return float(np.abs(ours - theirs).max(initial=0) / size) if size else 0.0
 
 
-def assert_close(ours, theirs, tolerance):
+def assert_close(ours, theirs, tolerance, floor=0.0):
     assert np.isfinite(ours).all()
-    error = relative_error(ours, theirs)
+    error = relative_error(ours, theirs, floor)
     assert error <= tolerance, f"relative error {error:.2e} > {tolerance:.0e}\n{ours}\n{theirs}"
 
 

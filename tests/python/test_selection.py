@@ -74,11 +74,11 @@ def test_mining(rng, engine, mining):
     """Rows 0 and 1 are the only pair; every other row is a class of its own."""
     n = 16
     x = np.float32(rng.normal(size=(n, 20)))
-    x[1] = x[0] + 0.9 * (x[1] - x[0])
+    x[1] = x[0] + 0.8 * (x[1] - x[0])
     labels = np.array([0, 0, *range(2, n)])
-    options = triplet.Options(margin=4.0, mining=mining)
+    options = triplet.Options(margin=24.0, mining=mining)
     made = run(
-        Spec("TripletLoss", {"margin": 4.0, "mining": mining}, 1, engine), {"x": x, "y": labels}
+        Spec("TripletLoss", {"margin": 24.0, "mining": mining}, 1, engine), {"x": x, "y": labels}
     )
     allowed = triplet.candidates(options, x, labels)
     for pair in [(0, 1), (1, 0)]:
