@@ -82,7 +82,7 @@ def _point_at(reader, data, batch):
     param.is_color = not gray
 
 
-def extract(net_path, weights, data, blob, batch=100, gpu=None, progress=None, **transform):
+def extract(net_path, weights, data, blob, batch=100, gpu=None, **transform):
     """(embeddings float32 [N, D], labels int64 [N], names [N]) of a data set.
 
     transform: scale, mean and crop, as in `extraction_net`. Caffe runs in a child process. Raises
@@ -94,12 +94,13 @@ def extract(net_path, weights, data, blob, batch=100, gpu=None, progress=None, *
     if not Path(weights).exists():
         raise UserError(f"{weights}: no such file")
     # The child's stderr is caught; the progress line needs the one we have.
-    progress = progress or Progress(os.fdopen(os.dup(2), "w"))
-
-    def work():
-        return _forward(net_path, weights, data, blob, batch, gpu, len(names), progress, transform)
-
-    outcome = child.run(work)
+    with os.fdopen(os.dup(2), "w") as stream:
+        progress = Progress(stream)
+        outcome = child.run(
+            lambda: _forward(
+                net_path, weights, data, blob, batch, gpu, len(names), progress, transform
+            )
+        )
     if not outcome.ok:
         raise UserError(f"{net_path}: {outcome.last_words.removeprefix('UserError: ')}")
     return (*outcome.value, names)

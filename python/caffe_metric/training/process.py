@@ -62,6 +62,7 @@ class Training:
 
     def __exit__(self, *_):
         self.stop()
+        self._read()
         self._writer.close()
         self._reader.close()
 
@@ -81,7 +82,8 @@ class Training:
         Raises UserError if it failed, with its last words, or if a number is not finite.
         """
         code = self._child.poll()
-        self._read()
+        if not self._reader.closed:
+            self._read()
         if self.log.bad:
             iteration, name, value = self.log.bad
             self.stop()
