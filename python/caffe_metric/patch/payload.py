@@ -11,7 +11,9 @@ from caffe_metric import paths
 # (folder in our tree, pattern, folder in a Caffe tree, what it is)
 _PLACES = [
     ("include/caffe_metric", "**/*.hpp", "include/caffe_metric", "mathematics"),
+    ("include/caffe_metric", "**/*.cuh", "include/caffe_metric", "mathematics"),
     ("include/caffe/layers", "*.hpp", "include/caffe/layers", "layer"),
+    ("include/caffe/util", "*.hpp", "include/caffe/util", "layer"),
     ("src/caffe/layers", "*.cpp", "src/caffe/layers", "layer"),
     ("src/caffe/layers", "*.cu", "src/caffe/layers", "layer"),
     ("tests/cpp", "*.hpp", "include/caffe/test", "test"),
