@@ -74,25 +74,40 @@ class GramGradient:
 
     def __init__(self, batch: GramDistances):
         self.batch = batch
-        self.products = np.zeros_like(batch.u)  # sum_j S_ij u_j; LP: the gradient itself
+        self.gradient = np.zeros_like(batch.u)  # -sum_j S_ij u_j; LP: the gradient itself
         self.sums = np.zeros(len(batch.u), batch.u.dtype)  # sum_j S_ij
 
     def add(self, rows, d, w) -> None:
-        """Adds the terms of a strip: d and w of shape (len(rows), N), rows without duplicates."""
-        kind, u = self.batch.distance.kind, self.batch.u
-        if kind == LP:
+        """Adds the terms of a strip: d and w of shape (len(rows), N), rows without duplicates.
+
+        May overwrite w.
+        """
+        u = self.batch.u
+        if self.batch.distance.kind == LP:
             self._add_by_rows(rows, d, w)
             return
-        if kind == SQUARED_L2:
-            v = 2 * w
-        elif kind == L2:
-            v = divide(w, d)
-        else:
-            v = w
-        self.products[rows] += v @ u
-        self.products += v.T @ u[rows]
+        v = self.weights(d, w)
+        if np.array_equal(rows, np.arange(len(u))):  # all of the matrix: one product serves
+            v = self.with_transpose(v)
+            self.gradient -= v @ u
+            self.sums += v.sum(axis=1)
+            return
+        self.gradient[rows] -= v @ u
+        self.gradient -= v.T @ u[rows]
         self.sums[rows] += v.sum(axis=1)
         self.sums += v.sum(axis=0)
+
+    def weights(self, d, w):
+        """v of w."""
+        if self.batch.distance.kind == SQUARED_L2:
+            w *= 2
+        elif self.batch.distance.kind == L2:
+            w = divide(w, d)
+        return w
+
+    def with_transpose(self, v):
+        """v + v^T of a square matrix."""
+        return v + v.T
 
     def _add_by_rows(self, rows, d, w):
         x = self.batch.x
@@ -102,16 +117,16 @@ class GramGradient:
             slopes, _ = self.batch.distance.row_gradients(
                 x[rows[block], None], x[None], d[block], w[block]
             )
-            self.products[rows[block]] += slopes.sum(axis=1)
-            self.products -= slopes.sum(axis=0)
+            self.gradient[rows[block]] += slopes.sum(axis=1)
+            self.gradient -= slopes.sum(axis=0)
 
     def result(self) -> np.ndarray:
-        """The gradient, N x D."""
-        kind, u = self.batch.distance.kind, self.batch.u
+        """The gradient, N x D. Called once."""
+        kind, u, g = self.batch.distance.kind, self.batch.u, self.gradient
         if kind == LP:
-            return self.products
+            return g
         if kind == COSINE:
-            g = -self.products
             g -= np.einsum("nd,nd->n", g, u)[:, None] * u
             return divide(g, self.batch.norms[:, None])
-        return self.sums[:, None] * u - self.products
+        g += self.sums[:, None] * u
+        return g

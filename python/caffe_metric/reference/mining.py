@@ -1,4 +1,4 @@
-"""Which triplets of a batch meet: SEMIHARD, VIOLATING and HARDEST mining, and the sums of ALL."""
+"""Which triplets of a batch meet: SEMIHARD, VIOLATING and HARDEST mining."""
 
 from __future__ import annotations
 
@@ -70,78 +70,3 @@ def _drawn(mining, d, rows, negative, row, p, margin, key) -> Triplets:
     hit = np.flatnonzero(number == np.repeat(smallest, count))
     hit = hit[np.r_[True, pair[hit][1:] != pair[hit][:-1]]]  # the first of equal numbers
     return Triplets(rows[row[pair[hit]]], p[pair[hit]], n[hit])
-
-
-class Sums(NamedTuple):
-    """Sums over all triplets of some anchors: the loss, counts, and distances."""
-
-    loss: float
-    active: int
-    count: int
-    d_ap: float
-    d_an: float
-
-
-def all_hinge(d, rows, labels, margin: float) -> tuple[Sums, np.ndarray]:
-    """HINGE over every triplet of the anchors `rows`, without swap.
-
-    Returns the sums and the derivative of the loss with respect to d, of d's shape. O(N log K) an
-    anchor, K its positives: the thresholds d_ap + margin are sorted, each negative placed among
-    them by binary search, counts and sums over the places summed up.
-    """
-    count, n = d.shape
-    same = labels[rows][:, None] == labels
-    positive = same.copy()
-    positive[np.arange(count), rows] = False
-    row, p = np.nonzero(positive)
-    positives = positive.sum(axis=1)
-    negatives = n - same.sum(axis=1)
-    most = int(positives.max(initial=0))
-    if most == 0 or not negatives.any():
-        return Sums(0.0, 0, 0, 0.0, 0.0), np.zeros_like(d)
-
-    slot = np.arange(len(row)) - (np.cumsum(positives) - positives)[row]
-    threshold = np.full((count, most), np.inf, d.dtype)
-    threshold[row, slot] = d[row, p] + d.dtype.type(margin)
-    order = np.argsort(threshold, axis=1, kind="stable")
-    threshold = np.take_along_axis(threshold, order, axis=1)
-
-    place = _places(threshold, d)  # how many thresholds are <= d
-    place[same] = most  # above all thresholds: no hinge of theirs is active
-    bins = (place + np.arange(count)[:, None] * (most + 1)).ravel()
-    shape = (count, most + 1)
-    below = np.bincount(bins, minlength=count * (most + 1)).reshape(shape)
-    distance = np.bincount(bins, d.ravel(), minlength=count * (most + 1)).reshape(shape)
-    below = below[:, :-1].cumsum(axis=1)  # negatives under each threshold
-    distance = distance[:, :-1].cumsum(axis=1)
-
-    real = np.isfinite(threshold)
-    loss = np.where(real, below * np.where(real, threshold, 0).astype(np.float64) - distance, 0)
-    below = np.where(real, below, 0)
-    slope = np.minimum(place - positives[:, None], 0).astype(d.dtype)
-    slope[same] = 0
-    rank = np.empty_like(order)
-    np.put_along_axis(rank, order, np.arange(most)[None].repeat(count, 0), axis=1)
-    slope[row, p] = below[row, rank[row, slot]]
-    triplets = positives * negatives
-    sums = Sums(
-        float(loss.sum()),
-        int(below.sum()),
-        int(triplets.sum()),
-        float((np.where(positive, d, 0).sum(axis=1, dtype=np.float64) * negatives).sum()),
-        float((np.where(same, 0, d).sum(axis=1, dtype=np.float64) * positives).sum()),
-    )
-    return sums, slope
-
-
-def _places(threshold: np.ndarray, d: np.ndarray) -> np.ndarray:
-    """For each d of a row, how many of the row's sorted thresholds are <= d: binary search."""
-    low = np.zeros(d.shape, np.int64)
-    size = threshold.shape[1]
-    step = 1 << size.bit_length() - 1
-    while step:
-        probe = low + step
-        at = np.take_along_axis(threshold, np.minimum(probe, size) - 1, axis=1)
-        low = np.where((probe <= size) & (at <= d), probe, low)
-        step >>= 1
-    return low

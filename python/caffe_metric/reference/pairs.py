@@ -6,7 +6,10 @@ import numpy as np
 
 from caffe_metric.reference.distance import LP
 from caffe_metric.reference.gram import GramDistances, GramGradient
-from caffe_metric.reference.strips import STRIP, add_rows, dense, strips
+from caffe_metric.reference.strips import add_rows, dense, strips
+
+# Elements of the rows that are gathered at a time.
+BLOCK = 1 << 20
 
 
 def pairs_gradient(batch: GramDistances, u, v, d, w) -> np.ndarray:
@@ -35,7 +38,7 @@ def products_gradient(x, u, v, w) -> np.ndarray:
 def pair_products(x, u, v) -> np.ndarray:
     """x_u_k . x_v_k for each k."""
     out = np.empty(len(u), x.dtype)
-    step = max(1, STRIP // max(1, x.shape[1]))
+    step = max(1, BLOCK // max(1, x.shape[1]))
     for start in range(0, len(u), step):
         block = slice(start, start + step)
         out[block] = np.einsum("kd,kd->k", x[u[block]], x[v[block]])
@@ -56,7 +59,7 @@ def _strips_of_pairs(n, u, v):
 def _by_rows(batch, u, v, d, w):
     x = batch.x
     gradient = np.zeros_like(x)
-    step = max(1, STRIP // max(1, x.shape[1]))
+    step = max(1, BLOCK // max(1, x.shape[1]))
     for start in range(0, len(u), step):
         block = slice(start, start + step)
         du, dv = batch.distance.row_gradients(x[u[block]], x[v[block]], d[block], w[block])

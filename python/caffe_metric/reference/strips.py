@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-# Elements of a strip of an N x N matrix: 8 MB in float32.
-STRIP = 1 << 21
+# Elements of a strip of an N x N matrix: 64 MB in float32, all of N = 4096.
+STRIP = 1 << 24
 
 
 def strips(n: int, rows=None):
