@@ -70,11 +70,11 @@ def signature(source: Path, names: list[str], patched: bool) -> str:
 def mend(tree: Path) -> None:
     """Mends breaks with today's libraries, as the patcher does; for a tree that is not patched."""
     for path in sorted(path for path in tree.rglob("*") if path.is_file()):
-        chosen = [mend for mend in MENDS if path.suffix in mend.suffixes]
+        name = path.relative_to(tree).as_posix()
+        chosen = [mend for mend in MENDS if name.endswith(mend.suffixes)]
         if not chosen:
             continue
         content = text.decode(path.read_bytes())
-        name = path.relative_to(tree).as_posix()
         edits = [edit for mend in chosen for edit in mend.edits(name, content)]
         if edits:
             path.write_bytes(text.encode(text.apply_edits(content, edits)))
