@@ -1,0 +1,17 @@
+"""What is measured: a module a case, with `run(threads, quick) -> Result`.
+
+`quick` is for a look while developing: fewer rounds, and the smaller sizes only.
+"""
+
+# In the order of the table. Cases of ONE_THREAD say nothing about threads.
+CASES = (
+    "rank_hard",
+    "margin_inner_product",
+    "triplet_rows",
+    "triplet_all",
+    "python_layers",
+    "memory",
+    "growth",
+    "build",
+)
+ALL_THREADS = ("rank_hard", "margin_inner_product", "triplet_rows", "triplet_all")

@@ -1,0 +1,44 @@
+"""Peers that other people wrote: PyTorch and pytorch-metric-learning. ImportError without them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from benchmarks.timing import Contender
+
+
+def torch_triplets(name: str, threads: int, margin: float, *rows: np.ndarray) -> Contender:
+    """Forward and backward of TripletMarginLoss on three matrices of rows."""
+    import torch
+
+    torch.set_num_threads(threads)
+    tensors = [torch.tensor(matrix, requires_grad=True) for matrix in rows]
+    loss = torch.nn.TripletMarginLoss(margin=margin)
+
+    def call() -> None:
+        loss(*tensors).backward()
+
+    return Contender(name, call, lambda: _clear(tensors))
+
+
+def metric_learning_triplets(
+    name: str, threads: int, margin: float, rows: np.ndarray, labels: np.ndarray
+) -> Contender:
+    """Forward and backward of the library's TripletMarginLoss, which takes all triplets."""
+    import torch
+    from pytorch_metric_learning.losses import TripletMarginLoss
+
+    torch.set_num_threads(threads)
+    features = torch.tensor(rows, requires_grad=True)
+    classes = torch.tensor(labels.astype(np.int64))
+    loss = TripletMarginLoss(margin=margin)
+
+    def call() -> None:
+        loss(features, classes).backward()
+
+    return Contender(name, call, lambda: _clear([features]))
+
+
+def _clear(tensors) -> None:
+    for tensor in tensors:
+        tensor.grad = None

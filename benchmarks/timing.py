@@ -1,0 +1,61 @@
+"""Times contenders in turn, so that a change of the machine's speed meets all of them.
+
+With one thread the time is that of the processor, which other programs disturb least; with more
+it is that of the clock on the wall.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something to time.
+
+    call: what is timed.
+    prepare: what comes before each call, and is not timed.
+    rounds: at most this number of rounds, for a slow one; 0 is no limit.
+    """
+
+    name: str
+    call: Callable[[], object]
+    prepare: Callable[[], object] = lambda: None
+    rounds: int = 0
+
+
+def interleave(
+    contenders: list[Contender],
+    threads: int,
+    seconds: float,
+    least: int = 5,
+    most: int = 100,
+) -> dict[str, np.ndarray]:
+    """Seconds of every call, by name: round i is element i.
+
+    The first round warms caches up and is thrown away. Rounds go on for about `seconds`, but
+    `least` to `most` of them.
+    """
+    clock = time.process_time if threads == 1 else time.perf_counter
+    taken: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for contender in contenders:
+        _time(contender, clock)
+    began = time.perf_counter()
+    done = 0
+    while done < least or (done < most and time.perf_counter() - began < seconds):
+        for contender in contenders:
+            if not contender.rounds or done < contender.rounds:
+                taken[contender.name].append(_time(contender, clock))
+        done += 1
+    return {name: np.array(values) for name, values in taken.items()}
+
+
+def _time(contender: Contender, clock: Callable[[], float]) -> float:
+    contender.prepare()
+    began = clock()
+    contender.call()
+    return clock() - began
