@@ -1,7 +1,7 @@
 """The rules of caffe-metric's layers, for NumPy arrays of float32 or float64.
 
 Arrays are C-contiguous and of one type a call; nothing is converted or copied. Enums are the
-numbers of proto/caffe_metric.proto. ValueError where shapes do not fit, TypeError where types differ.
+numbers of proto/caffe_metric.proto. ValueError where shapes do not fit, TypeError for types.
 """
 
 from typing import overload

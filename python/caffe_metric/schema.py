@@ -77,6 +77,8 @@ class Field:
             return _parse_float(value)
         if self.type in INTEGER_RANGES:
             return _parse_integer(value, self.type)
+        if self.type == "string":
+            return str(value)
         return value  # a message of Caffe's own, such as FillerParameter
 
 
@@ -180,12 +182,13 @@ def _parse_float(value) -> float:
 
 def _parse_integer(value, kind: str) -> int:
     lowest, highest = INTEGER_RANGES[kind]
-    try:
-        number = None if isinstance(value, bool) else float(value)
-        integer = None if number is None or number != int(number) else int(number)
-    except (TypeError, ValueError, OverflowError):
-        integer = None
-    if integer is None:
+    integer = value
+    if not isinstance(value, int):
+        try:
+            integer = int(float(value)) if float(value).is_integer() else None
+        except (TypeError, ValueError):
+            integer = None
+    if integer is None or isinstance(value, bool):
         raise ValueError(f"{value!r} is not an integer")
     if not lowest <= integer <= highest:
         raise ValueError(f"{integer} is out of the range of {kind}")

@@ -16,6 +16,7 @@ param_str is YAML with the field names of proto/caffe_metric.proto. Every layer 
 A Python layer has no default loss_weight: a prototxt lists one for each top.
 """
 
+from caffe_metric.layers.identity_data import IdentityDataLayer
 from caffe_metric.layers.margin_inner_product import MarginInnerProductLayer
 from caffe_metric.layers.norm import NormLayer
 from caffe_metric.layers.rank_hard_loss import RankHardLossLayer
@@ -23,6 +24,7 @@ from caffe_metric.layers.triplet_loss import TripletLossLayer
 from caffe_metric.layers.triplet_select import TripletSelectLayer
 
 __all__ = [
+    "IdentityDataLayer",
     "MarginInnerProductLayer",
     "NormLayer",
     "RankHardLossLayer",

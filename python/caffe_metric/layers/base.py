@@ -9,6 +9,7 @@ import numpy as np
 
 import caffe
 from caffe_metric import backend, schema
+from caffe_metric.errors import UserError
 from caffe_metric.layers import param_str
 from caffe_metric.layers.generator import KeySource
 
@@ -23,6 +24,7 @@ class MetricLayer(caffe.Layer):
     """
 
     MESSAGE = ""
+    HAS_RULES = True  # whether a log line says where the row rules are computed
 
     def setup(self, bottom, top):
         self._guarded(self._setup, bottom, top)
@@ -78,7 +80,8 @@ class MetricLayer(caffe.Layer):
         self.rules = backend.load(own["backend"])
         self.parameters = self.parse(values)
         self.configure(bottom, top)
-        log(f"{self.title}: {backend.describe(self.rules)}")
+        if self.HAS_RULES:
+            log(f"{self.title}: {backend.describe(self.rules)}")
 
     def _guarded(self, method, *arguments):
         try:
@@ -86,7 +89,7 @@ class MetricLayer(caffe.Layer):
         except Exception as error:
             message = f"{self.title}: {error}"
             print(message, file=sys.stderr, flush=True)
-            if isinstance(error, ValueError):
+            if isinstance(error, (ValueError, UserError)):
                 raise ValueError(message) from None
             raise
 

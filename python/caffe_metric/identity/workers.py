@@ -1,0 +1,109 @@
+"""Decoding in worker processes, some batches ahead of the net.
+
+Processes, not threads: while Caffe computes it holds the interpreter lock, and a thread of Python
+would wait. Each batch is decoded by one worker into a slot of memory that both processes see.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import warnings
+from collections import deque
+
+import numpy as np
+
+
+class Decoder:
+    """Decodes batches ahead. `next` gives them in the order of `jobs`.
+
+    jobs     an iterator without end: each item is (rows, places, mirrors, labels)
+    load     load(row) gives uint8 [channels, height, width]
+    shape    [rows, channels, height, width] of a batch
+    workers  processes; 0 decodes in this one, when a batch is wanted
+    """
+
+    def __init__(self, jobs, load, transform, shape, workers: int, ahead: int = 2):
+        self._jobs, self._load, self._transform = jobs, load, transform
+        self._workers, self._waiting = [], deque()
+        slots = max(1, workers * ahead)
+        memory = mmap.mmap(-1, max(1, slots * int(np.prod(shape)) * 4))
+        self._slots = np.frombuffer(memory, np.float32, slots * int(np.prod(shape)))
+        self._slots = self._slots.reshape(slots, *shape)
+        context = multiprocessing.get_context("fork")
+        for _ in range(workers):
+            self._workers.append(self._start(context))
+        for slot in range(slots if workers else 0):
+            self._submit(slot)
+
+    def next(self, out) -> np.ndarray:
+        """Writes the next batch to `out` and returns its labels. Raises ValueError."""
+        if not self._workers:
+            rows, places, mirrors, labels = next(self._jobs)
+            error = _decode(self._load, self._transform, rows, places, mirrors, out)
+            if error:
+                raise ValueError(error)
+            return labels
+        slot, worker, labels = self._waiting.popleft()
+        try:
+            error = worker.recv()
+        except EOFError:
+            raise ValueError("a decoding process has ended") from None
+        if error:
+            raise ValueError(error)
+        out[...] = self._slots[slot]
+        self._submit(slot)
+        return labels
+
+    def close(self) -> None:
+        """Ends the workers."""
+        for connection in self._workers:
+            connection.close()
+        self._workers, self._waiting = [], deque()
+
+    def __del__(self):
+        self.close()
+
+    def _start(self, context):
+        here, there = context.Pipe()
+        # A worker must not hold the ends of its elders: they end when this process does.
+        inherited = [*self._workers, here]
+        process = context.Process(
+            target=_work,
+            args=(there, inherited, self._slots, self._load, self._transform),
+            daemon=True,
+        )
+        with warnings.catch_warnings():
+            # The worker decodes pictures and touches no lock that another thread may hold.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+        there.close()
+        return here
+
+    def _submit(self, slot):
+        rows, places, mirrors, labels = next(self._jobs)
+        worker = self._workers[slot % len(self._workers)]
+        worker.send((slot, rows, places, mirrors))
+        self._waiting.append((slot, worker, labels))
+
+
+def _work(connection, inherited, slots, load, transform):
+    """The loop of a worker; ends when the other end is closed."""
+    for other in inherited:
+        other.close()
+    try:
+        while True:
+            slot, rows, places, mirrors = connection.recv()
+            connection.send(_decode(load, transform, rows, places, mirrors, slots[slot]))
+    except (EOFError, OSError, KeyboardInterrupt):
+        return
+
+
+def _decode(load, transform, rows, places, mirrors, out) -> str | None:
+    """Fills a batch. Returns what went wrong."""
+    for k, row in enumerate(rows):
+        try:
+            transform(load(row), places[k], mirrors[k], out[k])
+        except Exception as error:  # goes to the layer, in the process of the net
+            return f"image {row}: {error}"
+    return None
