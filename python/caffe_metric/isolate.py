@@ -114,9 +114,9 @@ def _labels(shape, readers, built) -> np.ndarray:
     for layer in readers:
         name = roles.kind(layer)
         if name == "RankHardLoss":
-            group = max(group, int(parameters(layer).get("pair_size", 2)))
+            group = max(group, int(roles.parameters(layer).get("pair_size", 2)))
         elif name == "MarginInnerProduct":
-            classes = min(classes, int(parameters(layer).get("num_output", classes)))
+            classes = min(classes, int(roles.parameters(layer).get("num_output", classes)))
         elif name not in ("TripletLoss", "TripletSelect") and layer.bottom[0] in built.blobs:
             bottom = built.blobs[layer.bottom[0]].data
             if bottom.ndim > 1:
@@ -124,24 +124,12 @@ def _labels(shape, readers, built) -> np.ndarray:
     return (np.arange(count) // group % classes).reshape(shape)
 
 
-def parameters(layer) -> dict:
-    """The parameters that a layer of ours sets, C++ or Python, by name."""
-    if layer.type == "Python":
-        return roles.python_parameters(layer)
-    field_name = roles.PARAMETERS.get(layer.type)
-    if layer.type == "RankHardLoss" and layer.HasField("rank_hard_loss_param"):
-        field_name = "rank_hard_loss_param"
-    if field_name is None:
-        return {}
-    return {known.name: value for known, value in getattr(layer, field_name).ListFields()}
-
-
 def freeze_schedule(layer, t: float) -> str:
     """Makes the lambda of a MarginInnerProduct a constant: what its forward after t others has.
 
     Returns a note, or "" where there was no schedule.
     """
-    given = parameters(layer)
+    given = roles.parameters(layer)
     base, gamma, power, floor = (
         float(given.get(name, default))
         for name, default in (("base", 1), ("gamma", 0), ("power", 1), ("lambda_min", 0))

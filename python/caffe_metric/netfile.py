@@ -21,6 +21,14 @@ def find_python_layers(path: str) -> None:
             sys.path.append(folder)
 
 
+def read_text(path: str) -> str:
+    """The text of a file; UserError where it cannot be had."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
 def read(path: str):
     """The NetParameter of a prototxt; UserError with the line where it does not parse."""
     from google.protobuf import text_format
@@ -29,13 +37,9 @@ def read(path: str):
         from caffe.proto import caffe_pb2
     except ImportError as error:
         raise UserError(f"this needs pycaffe: {error}") from error
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     net = caffe_pb2.NetParameter()
     try:
-        text_format.Parse(text, net)
+        text_format.Parse(read_text(path), net)
     except text_format.ParseError as error:
         raise UserError(f"{path}:{' '.join(str(error).split())}") from error
     if net.layers:

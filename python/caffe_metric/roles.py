@@ -95,8 +95,24 @@ PARAMETERS = {
 
 def python_parameters(layer) -> dict:
     """The parameters that stand in a Python layer's param_str; {} where it is no YAML mapping."""
-    try:
-        values = yaml.safe_load(layer.python_param.param_str)
-    except yaml.YAMLError:
+    text = layer.python_param.param_str
+    for candidate in (text, "{" + text + "}"):  # older layers were given it without the braces
+        try:
+            values = yaml.safe_load(candidate)
+        except yaml.YAMLError:
+            continue
+        if isinstance(values, dict):
+            return values
+    return {}
+
+
+def parameters(layer) -> dict:
+    """The parameters that a layer of ours sets, C++ or Python, by name."""
+    if layer.type == "Python":
+        return python_parameters(layer)
+    name = PARAMETERS.get(layer.type)
+    if layer.type == "RankHardLoss" and layer.HasField("rank_hard_loss_param"):
+        name = "rank_hard_loss_param"
+    if name is None:
         return {}
-    return values if isinstance(values, dict) else {}
+    return {known.name: value for known, value in getattr(layer, name).ListFields()}

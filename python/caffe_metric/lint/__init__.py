@@ -1,0 +1,126 @@
+"""`caffe-metric lint NET.prototxt`: what would fail, or train wrongly, before Caffe aborts.
+
+The net is read with the patched schema and checked for both phases: bottoms and tops, batch sizes
+against group sizes, labels where the data can be read, parameters, the solver's hold on weights
+that are not learned, the order of pairs. `--weights` compares a model with the net. `--build` lets
+Caffe itself set the net up, too, in a child process.
+
+Findings go to stdout, one a line. Errors, but not warnings, make the exit status 1.
+"""
+
+from __future__ import annotations
+
+import re
+
+from google.protobuf import text_format
+
+from caffe_metric import child, netfile, netschema
+from caffe_metric.errors import UserError
+from caffe_metric.lint import models, ours, view, wiring
+from caffe_metric.lint.view import Finding
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("net", metavar="NET.prototxt")
+    parser.add_argument("--weights", metavar="W.caffemodel", help="a model the net should load")
+    parser.add_argument("--build", action="store_true", help="let Caffe set the net up, too")
+
+
+def run(args) -> int:
+    findings = check(args.net, args.weights, args.build)
+    if not netschema.load().complete:
+        print(f"{args.net}: note: no pycaffe here, so fields of Caffe's own layers are unchecked")
+    for finding in findings:
+        print(f"{args.net}:{finding.line or 1}: {finding}")
+    errors = sum(finding.severity == "error" for finding in findings)
+    if errors:
+        warnings = len(findings) - errors
+        also = f" and {warnings} warning(s)" if warnings else ""
+        raise UserError(f"{args.net}: {errors} error(s){also}")
+    if not findings:
+        print(f"{args.net}: nothing to complain about")
+    return 0
+
+
+def check(path: str, weights: str | None = None, build: bool = False) -> list[Finding]:
+    """All findings of a net file, in the order of the file. UserError where it cannot be read."""
+    netfile.quiet_caffe()
+    known = netschema.load()
+    text = netfile.read_text(path)
+    net = parse(path, text, known)
+    if net.layers:
+        return [
+            Finding(
+                "warning",
+                "an old net (`layers`), which Caffe upgrades as it loads it: run "
+                "upgrade_net_proto_text, then lint the result",
+            )
+        ]
+    layers = list(net.layer)
+    lines = dict(zip(map(id, layers), layer_lines(text)))
+    findings = []
+    for phase in view.PHASES:
+        seen = view.of_phase(net, layers, phase, lines, known.layer_types)
+        for layer in seen.walk():
+            wiring.check(seen, layer)
+            ours.check(seen, layer)
+        findings += [found for found in seen.findings if not _repeats(found, findings)]
+    if weights:
+        findings += models.check(net, layers, lines, weights)
+    if build and not any(found.severity == "error" for found in findings):
+        findings += _build(path)
+    return sorted(findings, key=lambda found: found.line)
+
+
+def _repeats(found: Finding, findings: list[Finding]) -> bool:
+    """Whether the other phase said so already."""
+    plain = found.message.removeprefix("TEST: ")
+    return any(
+        (other.line, other.layer, other.message.removeprefix("TRAIN: "))
+        == (found.line, found.layer, plain)
+        for other in findings
+    )
+
+
+def parse(path: str, text: str, known: netschema.NetSchema):
+    """The NetParameter of a prototxt's text."""
+    net = known.net()
+    try:
+        text_format.Parse(text, net, allow_unknown_field=not known.complete)
+    except text_format.ParseError as error:
+        hint = ""
+        if re.search(r"^\s*(base_lr|lr_policy|train_net|net)\s*:", text, re.MULTILINE):
+            hint = "; this looks like a solver: lint the net that it names"
+        raise UserError(f"{path}:{' '.join(str(error).split())}{hint}") from error
+    return net
+
+
+def layer_lines(text: str) -> list[int]:
+    """The line that each top-level `layer` begins in."""
+    lines, depth, word = [], 0, ""
+    token = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|[{}<>]|\w+")
+    for match in token.finditer(text):
+        found = match.group()
+        if found in "{<":
+            if depth == 0 and word == "layer":
+                lines.append(text.count("\n", 0, match.start()) + 1)
+            depth += 1
+        elif found in "}>":
+            depth -= 1
+        elif found[0] not in "#\"'":
+            word = found
+    return lines
+
+
+def _build(path: str) -> list[Finding]:
+    """What Caffe says when it sets the net up."""
+    import caffe
+
+    netfile.find_python_layers(path)
+    found = []
+    for number, phase in enumerate(view.PHASES):
+        outcome = child.run(lambda number=number: caffe.Net(path, number) and None, timeout=600)
+        if not outcome.ok:
+            words = " ".join(outcome.last_words.split())
+            found.append(Finding("error", f"{phase}: Caffe itself says: {words}"))
+    return found

@@ -1,0 +1,91 @@
+"""A net of one phase as lint sees it: layers in order, who makes what, shapes as far as known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from caffe_metric import isolate
+from caffe_metric.lint import shapes
+
+PHASES = ("TRAIN", "TEST")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to act on. line: of the layer in the file, 0 where it belongs to none."""
+
+    severity: str  # "error": Caffe would end the process; "warning": it would train wrongly
+    message: str
+    line: int = 0
+    layer: str = ""
+
+    def __str__(self) -> str:
+        place = f"layer '{self.layer}': " if self.layer else ""
+        return f"{self.severity}: {place}{self.message}"
+
+
+@dataclass
+class View:
+    """The layers of a phase, with what is known in front of each.
+
+    makers: {blob: the layer that wrote it last}. shapes: {blob: tuple with None for an unknown
+    number, or None}. Both are updated layer by layer, see `walk`.
+    """
+
+    phase: str
+    layers: list
+    lines: dict[int, int]
+    layer_types: frozenset[str] | None
+    makers: dict = field(default_factory=dict)
+    shapes: dict = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def error(self, layer, message: str) -> None:
+        self._add("error", layer, message)
+
+    def warning(self, layer, message: str) -> None:
+        self._add("warning", layer, message)
+
+    def _add(self, severity, layer, message):
+        line = self.lines.get(id(layer), 0)
+        self.findings.append(Finding(severity, message, line, layer.name))
+
+    def shape(self, layer, place: int):
+        """The shape of a bottom, None where it is not known."""
+        if place >= len(layer.bottom):
+            return None
+        return self.shapes.get(layer.bottom[place])
+
+    def rows(self, layer, place: int):
+        """The first number of a bottom's shape, None where it is not known."""
+        shape = self.shape(layer, place)
+        return shape[0] if shape else None
+
+    def maker(self, layer, place: int):
+        """The layer that makes a bottom; in-place layers count."""
+        return self.makers.get(layer.bottom[place]) if place < len(layer.bottom) else None
+
+    def walk(self):
+        """Yields each layer; what it makes is known after it."""
+        for layer in self.layers:
+            yield layer
+            made = shapes.infer(layer, [self.shapes.get(bottom) for bottom in layer.bottom])
+            for place, top in enumerate(layer.top):
+                self.shapes[top] = made[place] if place < len(made) else None
+                self.makers[top] = layer
+
+
+def of_phase(net, layers, phase: str, lines: dict[int, int], layer_types) -> View:
+    """The view of a phase; the net's own inputs (`input:`) are made by no layer."""
+    number = PHASES.index(phase)
+    present = [layer for layer in layers if isolate.included(layer, number)]
+    view = View(phase, present, lines, layer_types)
+    for place, name in enumerate(net.input):
+        shape = None
+        if place < len(net.input_shape):
+            shape = tuple(net.input_shape[place].dim)
+        elif len(net.input_dim) >= 4 * place + 4:
+            shape = tuple(net.input_dim[4 * place : 4 * place + 4])
+        view.shapes[name] = shape
+        view.makers[name] = None
+    return view

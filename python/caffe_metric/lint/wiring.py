@@ -1,0 +1,120 @@
+"""What Caffe demands of any net: types, names, bottoms and tops that fit together."""
+
+from __future__ import annotations
+
+import difflib
+
+from caffe_metric import roles, schema
+from caffe_metric.lint.view import View
+
+OURS = ("Norm", "TripletLoss", "RankHardLoss", "MarginInnerProduct")
+
+# Type: (numbers of bottoms, numbers of tops). A loss may leave its top out.
+COUNTS = {
+    "Norm": ((1,), (1,)),
+    "TripletLoss": ((1, 2, 3, 4), (0, 1, 2, 3, 4)),
+    "RankHardLoss": ((2,), (0, 1, 2)),
+    "MarginInnerProduct": ((2,), (1, 2)),
+    "TripletSelect": ((2,), (3,)),
+}
+
+
+def check(view: View, layer) -> None:
+    """All of them, for one layer."""
+    _type(view, layer)
+    _bottoms(view, layer)
+    _tops(view, layer)
+    _counts(view, layer)
+    _messages(view, layer)
+    if layer.include and layer.exclude:
+        view.error(layer, "has both include and exclude rules: one of them only")
+    if layer.propagate_down and len(layer.propagate_down) != len(layer.bottom):
+        view.error(
+            layer,
+            f"has {len(layer.propagate_down)} propagate_down for {len(layer.bottom)} bottoms: "
+            "none, or one a bottom",
+        )
+
+
+def _type(view, layer) -> None:
+    if not layer.type:
+        view.error(layer, "has no type")
+        return
+    if view.layer_types is None or layer.type in view.layer_types:
+        return
+    if layer.type in OURS:
+        view.warning(
+            layer,
+            f"this machine's Caffe lacks {layer.type}: `caffe-metric patch` adds it, or take the "
+            "Python layer",
+        )
+        return
+    known = {*view.layer_types, *OURS}
+    view.error(layer, f"no layer has the type '{layer.type}'{near(layer.type, known)}")
+
+
+def _bottoms(view, layer) -> None:
+    for name in layer.bottom:
+        if name in view.makers:
+            continue
+        later = [other.name for other in view.layers if name in other.top]
+        why = (
+            f"; layer '{later[0]}' makes it only later"
+            if later
+            else near(name, view.makers) or "; no layer of this phase makes it"
+        )
+        view.error(layer, f"{view.phase}: bottom '{name}' is unknown here{why}")
+
+
+def _tops(view, layer) -> None:
+    seen = set()
+    for place, name in enumerate(layer.top):
+        in_place = place < len(layer.bottom) and layer.bottom[place] == name
+        if name in seen or (name in view.makers and not in_place):
+            maker = view.makers.get(name)
+            by = f" by layer '{maker.name}'" if maker is not None else ""
+            view.error(layer, f"{view.phase}: top '{name}' is made already{by}")
+        seen.add(name)
+
+
+def _counts(view, layer) -> None:
+    name = roles.kind(layer)
+    if name in COUNTS:
+        for what, number, allowed in zip(
+            ("bottoms", "tops"), (len(layer.bottom), len(layer.top)), COUNTS[name]
+        ):
+            if number not in allowed:
+                text = str(allowed[0]) if len(allowed) == 1 else f"{allowed[0]} to {allowed[-1]}"
+                view.error(layer, f"has {number} {what}, {name} takes {text}")
+    tops = len(layer.top) or 1
+    if layer.loss_weight and len(layer.loss_weight) != tops:
+        view.error(
+            layer,
+            f"has {len(layer.loss_weight)} loss_weight for {tops} tops: none, or one each",
+        )
+    first = roles.REPORTS_FROM_TOP.get(name)
+    if name in ("TripletLoss", "RankHardLoss"):
+        for weight in list(layer.loss_weight)[first:]:
+            if weight:
+                view.error(layer, f"loss_weight {weight:g} on a further top, which only reports")
+    if layer.type == "Python" and name in ("TripletLoss", "RankHardLoss") and not layer.loss_weight:
+        view.error(
+            layer, "a Python layer has no default weight: without loss_weight: 1 nothing is trained"
+        )
+
+
+def _messages(view, layer) -> None:
+    """Parameters of ours on a layer of another type do nothing."""
+    fields = {field.name for field in schema.load().layer_fields}
+    if layer.type == "RankHardLoss":
+        fields.discard("rank_hard_loss_param")
+    fields.discard(roles.PARAMETERS.get(layer.type))
+    for name in sorted(fields):
+        if layer.HasField(name):
+            view.warning(layer, f"{name} is ignored: the layer's type is {layer.type}")
+
+
+def near(name: str, known) -> str:
+    """A question after the nearest known name, or nothing."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{found[0]}'?" if found else ""
