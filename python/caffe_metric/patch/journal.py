@@ -81,7 +81,8 @@ def commit(root: Path, writes: list[Write], removals: list[Remove], folders: lis
         steps = _stage(root, writes, removals, folders)
         reached("staged")
         _write(root / STAGED_JOURNAL, json.dumps(steps).encode(), 0o644)
-        _sync_folder(root / NEXT)
+        _sync(root / STAGED_JOURNAL)
+        _sync(root / NEXT)
         reached("journal written")
         with _own_process() as here:
             if here:
@@ -106,6 +107,10 @@ def _stage(root: Path, writes: list[Write], removals: list[Remove], folders: lis
         _same_owner(root / staged, root / write.path)
         steps["put"].append([staged, write.path])
         reached(f"staged {write.path}")
+    for staged, _ in steps[
+        "put"
+    ]:  # afterwards, since the first one brings most of the others along
+        _sync(root / staged)
     return steps
 
 
@@ -113,7 +118,7 @@ def _finish(root: Path) -> None:
     """Steps 2 to 4, as far as they are not made yet."""
     if (root / STAGED_JOURNAL).exists():
         os.replace(root / STAGED_JOURNAL, root / JOURNAL)
-        _sync_folder(root / FOLDER)
+        _sync(root / FOLDER)
         reached("committed")
     if (root / JOURNAL).exists():
         _carry_out(root, json.loads((root / JOURNAL).read_bytes()))
@@ -177,15 +182,13 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_bytes(data)
     path.chmod(mode)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Waits until the file, or the folder's list of names, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

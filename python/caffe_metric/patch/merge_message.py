@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 from caffe_metric.patch.compatible import default_of, readable
 from caffe_metric.patch.proto import MAX_NUMBER, Block, Field, File
-from caffe_metric.patch.schema_names import Schema
+from caffe_metric.patch.schema_names import Schema, taken_ranges
 from caffe_metric.patch.text import Edit, apply_edits
 
 # protobuf keeps these for itself
-_RESERVED_BY_PROTOBUF = range(19000, 20000)
+_RESERVED_BY_PROTOBUF = (19000, 19999)
 
 
 @dataclass
@@ -17,12 +17,22 @@ class Merged:
     warnings: list[str] = field(default_factory=list)
 
 
-def free_number(taken, wanted: int) -> int:
-    """`wanted`, or the next number above it that is not taken, or else the next one below."""
-    for candidate in [*range(wanted, min(wanted + 100000, MAX_NUMBER)), *range(wanted - 1, 0, -1)]:
-        if candidate not in _RESERVED_BY_PROTOBUF and not taken(candidate):
-            return candidate
-    raise ValueError("no field number is free")
+def free_number(taken: list[tuple[int, int]], wanted: int) -> int:
+    """`wanted`, or the next number above it in none of the ranges, or else the next one below."""
+    ranges = sorted([*taken, _RESERVED_BY_PROTOBUF])
+    number = wanted
+    for first, last in ranges:
+        if first <= number <= last:
+            number = last + 1
+    if number <= MAX_NUMBER:
+        return number
+    number = wanted
+    for first, last in reversed(ranges):
+        if first <= number <= last:
+            number = first - 1
+    if number < 1:
+        raise ValueError("no field number is free")
+    return number
 
 
 def merge_message(fragment: File, ours: Block, theirs: list[Block], schema: Schema) -> Merged:
@@ -56,35 +66,29 @@ def merge_message(fragment: File, ours: Block, theirs: list[Block], schema: Sche
 
 
 def _numbers(ours: Block, theirs: list[Block], schema: Schema) -> dict[str, int]:
-    used = {f.number for message in theirs for f in message.fields()}
-    ranges = [r for message in theirs for part in message.ranges() for r in part.numbers]
     numbers: dict[str, int] = {}
     for mine in ours.fields():
         for message in theirs:
             other = message.field_named(mine.name)
-            if (
-                other
-                and other.number not in numbers.values()
-                and _reads(ours, mine, message, other, schema)
-            ):
+            free = other is not None and other.number not in numbers.values()
+            if free and _reads(ours, mine, message, other, schema):
                 numbers[mine.name] = other.number
                 break
-    wanted = {mine.number for mine in ours.fields()}
-
-    def taken(number: int) -> bool:
-        return (
-            number in used
-            or number in numbers.values()
-            or any(first <= number <= last for first, last in ranges)
-        )
-
-    for mine in ours.fields():
-        if mine.name not in numbers and not taken(mine.number):
-            numbers[mine.name] = mine.number
-    for mine in ours.fields():
-        if mine.name not in numbers:
-            numbers[mine.name] = free_number(taken, max(used | wanted) + 1)
+    taken = [span for message in theirs for span in taken_ranges(message)]
+    new = [mine for mine in ours.fields() if mine.name not in numbers]
+    above = max(
+        [mine.number for mine in ours.fields()] + [f.number for m in theirs for f in m.fields()]
+    )
+    # first those that can keep our number, then those that cannot
+    for mine in sorted(new, key=lambda mine: _inside(mine.number, taken)):
+        used = taken + [(number, number) for number in numbers.values()]
+        wanted = above + 1 if _inside(mine.number, used) else mine.number
+        numbers[mine.name] = free_number(used, wanted)
     return numbers
+
+
+def _inside(number: int, ranges: list[tuple[int, int]]) -> bool:
+    return any(first <= number <= last for first, last in ranges)
 
 
 def _reads(ours: Block, mine: Field, message: Block, other: Field, schema: Schema) -> bool:

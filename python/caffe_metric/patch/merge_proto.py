@@ -8,7 +8,7 @@ from caffe_metric.patch.compatible import same_field, same_message
 from caffe_metric.patch.merge_message import free_number, merge_message
 from caffe_metric.patch.proto import Block, Field, File, Ranges
 from caffe_metric.patch.proto_parser import ProtoError, parse
-from caffe_metric.patch.schema_names import Place, Schema, scope_names, taken_number
+from caffe_metric.patch.schema_names import Place, Schema, scope_names, taken_number, taken_ranges
 from caffe_metric.patch.text import Edit, line_of, line_start, newline_of, with_newlines
 
 MESSAGE = "LayerParameter"
@@ -127,16 +127,19 @@ class _Merger:
         place = taken_number(self.schema, self.theirs, number)
         if place:
             self._clash(place, f"number {number} of {mine.name} is taken by {_describe(place)}")
-            number = free_number(self._taken, number)
+            number = self._free_number(number)
             self.given.add(number)
             self.result.warnings.append(
                 f"{mine.name} has number {number} in this tree, not {mine.number}"
             )
         return self._lead(mine) + self._render(mine, number)
 
-    def _taken(self, number: int) -> bool:
-        ours = {f.number for f in self.ours.fields()} | self.given
-        return number in ours or taken_number(self.schema, self.theirs, number) is not None
+    def _free_number(self, wanted: int) -> int:
+        extensions = self.schema.extensions_of(MESSAGE)
+        numbers = {f.number for f in self.ours.fields()} | self.given
+        numbers |= {place.node.number for place in extensions}
+        taken = taken_ranges(self.theirs) + [(number, number) for number in numbers]
+        return free_number(taken, wanted)
 
     def _check_scope(self, mine: Field) -> None:
         """Names that are no fields, but stand in the way of ours."""

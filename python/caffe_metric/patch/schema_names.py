@@ -92,6 +92,12 @@ def taken_number(schema: Schema, message: Block, number: int, but: str = "") -> 
     return next((p for p in schema.extensions_of(message.name) if p.node.number == number), None)
 
 
+def taken_ranges(message: Block) -> list[tuple[int, int]]:
+    """The field numbers that a message has given away, as inclusive ranges."""
+    fields = [(field.number, field.number) for field in message.fields()]
+    return fields + [span for ranges in message.ranges() for span in ranges.numbers]
+
+
 def scope_names(message: Block) -> dict[str, Node]:
     """The names in a message's scope that are no fields: nested types, oneofs, enum values."""
     names: dict[str, Node] = {}

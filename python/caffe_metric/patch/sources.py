@@ -64,7 +64,7 @@ class _Planner:
     def _leftovers(self) -> None:
         """Parts of a layer that has a part of ours: its .cu, say, where ours has none."""
         for path, source in self.ours.items():
-            if source.kind != "layer":
+            if source.kind != "layer" or "/layers/" not in path:
                 continue
             stem = PurePosixPath(path).stem
             for part in (f"include/caffe/layers/{stem}.hpp", f"src/caffe/layers/{stem}"):

@@ -1,0 +1,132 @@
+"""A patcher that is killed at any moment leaves the tree whole: as before, or as after.
+
+Every step between two system calls of the transaction is a place to die, by SIGKILL, in a process
+of its own. The next call of any kind then finds a tree that is whole.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from caffe_metric import patch
+from caffe_metric.patch import journal
+from caffe_trees import layer_source, make_tree, snapshot
+
+ROOT = Path(patch.__file__).resolve().parents[2]
+
+# Dies once, at step `at`. "alone": no second process is there to carry the change out. "worker":
+# the process dies that makes the steps. "waiting": the command dies while its worker makes them.
+KILLED = """
+import contextlib, dataclasses, os, signal, sys
+from pathlib import Path
+from caffe_metric import patch
+from caffe_metric.patch import journal, payload
+root, action, at, who = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+steps, main, died = 0, os.getpid(), Path(root + ".died")
+def reached(step):
+    global steps
+    steps += 1
+    if steps == at and not died.exists():
+        died.touch()
+        os.kill(main if who == "waiting" else os.getpid(), signal.SIGKILL)
+journal.reached = reached
+if who == "alone":
+    journal._own_process = lambda: contextlib.nullcontext(True)
+ours = payload.load()
+few = dataclasses.replace(ours, sources=tuple(s for s in ours.sources if "norm" in s.path))
+if action == "apply":
+    patch.apply(root, replace=True, payload=few)
+else:
+    patch.revert(root)
+print(steps)
+"""
+
+
+def run_and_kill(root, action, at, who):
+    Path(f"{root}.died").unlink(missing_ok=True)
+    return subprocess.run(
+        [sys.executable, "-c", KILLED, str(root), action, str(at), who],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def tree(root):
+    """A tree in which files are added, changed, replaced and removed."""
+    files = {
+        "CMakeLists.txt": "cmake_minimum_required(VERSION 2.8.7)\n",
+        "include/caffe/layers/norm_layer.hpp": "// theirs\n",
+        "src/caffe/layers/l2.cpp": layer_source("Norm"),
+    }
+    return make_tree(root, files=files)
+
+
+def content(root):
+    """The tree without the patcher's own folder."""
+    return {k: v for k, v in snapshot(root).items() if not k.startswith(".caffe-metric")}
+
+
+def ends(tmp_path, action):
+    """(before, after, number of steps) of a run that nobody kills."""
+    root = tree(tmp_path / "undisturbed")
+    if action == "revert":
+        run_and_kill(root, "apply", -1, "alone")
+    before = content(root)
+    done = run_and_kill(root, action, -1, "alone")
+    assert done.returncode == 0, done.stderr
+    return before, content(root), int(done.stdout)
+
+
+@pytest.mark.parametrize("action", ["apply", "revert"])
+def test_killed_at_every_step(tmp_path, action):
+    before, after, steps = ends(tmp_path, action)
+    assert before != after and steps > 20
+    outcomes = []
+    for at in range(1, steps + 1):
+        root = tree(tmp_path / f"at{at}")
+        if action == "revert":
+            run_and_kill(root, "apply", -1, "alone")
+        assert run_and_kill(root, action, at, "alone").returncode == -signal.SIGKILL
+        status = patch.check(root)  # which is of a larger payload: never `current`
+        assert content(root) in (before, after), at
+        outcomes.append(content(root) == after)
+        assert not status.touched, at
+        assert not (root / journal.NEXT).exists() and not (root / journal.JOURNAL).exists()
+        if action == "revert" and outcomes[-1]:
+            assert snapshot(root) == after, at
+    assert outcomes == sorted(outcomes)  # before it counts, then after
+    assert not outcomes[0] and outcomes[-1]
+
+
+@pytest.mark.parametrize("who", ["worker", "waiting"])
+def test_no_other_call_is_needed_while_one_of_two_processes_lives(tmp_path, who):
+    before, after, steps = ends(tmp_path, "apply")
+    outcomes = []
+    for at in range(1, steps + 1, 3):
+        root = tree(tmp_path / f"at{at}")
+        run_and_kill(root, "apply", at, who)
+        assert content(root) in (before, after), at
+        outcomes.append(content(root) == after)
+    assert outcomes == sorted(outcomes) and outcomes[-1]
+
+
+def test_recovery_may_be_killed_too(tmp_path):
+    _, after, steps = ends(tmp_path, "apply")
+    root = tree(tmp_path / "tree")
+    run_and_kill(root, "apply", steps - 8, "alone")
+    assert (root / journal.JOURNAL).exists()
+    for _ in range(3):
+        run_and_kill(root, "apply", 2, "alone")
+    patch.check(root)
+    assert content(root) == after
+
+
+def test_two_patchers_do_not_meet(tmp_path):
+    root = tree(tmp_path / "tree")
+    with journal.locked(root.resolve()), pytest.raises(Exception, match="is at work in this tree"):
+        patch.apply(root)
