@@ -37,6 +37,9 @@ class TripletSelectLayer(MetricLayer):
 
     MESSAGE = "TripletLossParameter"
 
+    _rows = None
+    passing = slice(None)  # the triplets that pass a gradient
+
     def parse(self, values):
         refused = [name for name in values if name not in PARAMETERS]
         if refused:
@@ -52,18 +55,13 @@ class TripletSelectLayer(MetricLayer):
         if self.parameters.distance == "LP" and not self.parameters.p > 0:
             raise ValueError(f"p is {self.parameters.p:g}, must be > 0 with distance LP")
         self._options = TripletOptions.of(self.parameters)
-        self._rows = None
 
     def shape(self, bottom, top):
         label_column(bottom[1], len(rows_of(bottom[0])))
         self._shape_tops(bottom, top, 1 if self._rows is None else max(len(self._rows[0]), 1))
 
     def compute(self, bottom, top):
-        x = rows_of(bottom[0])
-        labels = label_column(bottom[1], len(x))
-        check_finite(x, "features")
-        check_labels(labels)
-        self._rows = self.select(x, labels)
+        self._rows = self.select(bottom)
         count = len(self._rows[0])
         self._shape_tops(bottom, top, max(count, 1))
         for i in range(3):
@@ -74,8 +72,12 @@ class TripletSelectLayer(MetricLayer):
         if len(top) > 3:
             top[3].data[...] = count > 0
 
-    def select(self, x, labels):
+    def select(self, bottom):
         """Row numbers of the anchors, positives and negatives."""
+        x = rows_of(bottom[0])
+        labels = label_column(bottom[1], len(x))
+        check_finite(x, "features")
+        check_labels(labels)
         mining = self.parameters.mining
         if mining == "ALL":
             return every_triplet(labels)
@@ -89,13 +91,8 @@ class TripletSelectLayer(MetricLayer):
         bottom[0].diff[...] = 0
         diff = bottom[0].diff.reshape(len(bottom[0].diff), -1)
         for i in range(3):
-            rows, part = self.kept(self._rows[i]), top[i].diff
-            part = self.kept(part.reshape(len(part), -1)[: len(self._rows[i])])
-            add_rows(diff, rows, part)
-
-    def kept(self, triplets):
-        """Those of the triplets, one an entry, that pass a gradient."""
-        return triplets
+            part = top[i].diff.reshape(len(top[i].diff), -1)[: len(self._rows[i])]
+            add_rows(diff, self._rows[i][self.passing], part[self.passing])
 
     @staticmethod
     def _shape_tops(bottom, top, count):
