@@ -1,0 +1,290 @@
+"""Each mend acts where a tree has its break, on that alone, and can be left out.
+
+BROKEN holds, for each mend, a text that has the break and what becomes of it; WHOLE texts that
+look alike and have it not. What a compiler makes of the mended stock tree is seen by building it.
+"""
+
+import shutil
+import subprocess
+
+import pytest
+from caffe_metric import patch
+from caffe_metric.errors import UserError
+from caffe_metric.patch.mends import MENDS
+from caffe_trees import make_tree, snapshot
+
+CPP = "src/caffe/util/some.cpp"
+CMAKE = "CMakeLists.txt"
+
+BROKEN = {
+    "protobuf-bytes-limit": [
+        (
+            CPP,
+            "in->SetTotalBytesLimit(kLimit, 536870912);\n",
+            "in->SetTotalBytesLimit(kLimit);\n",
+        ),
+        (
+            CPP,
+            "in . SetTotalBytesLimit( INT_MAX ,\n  -1 );\n",
+            "in . SetTotalBytesLimit( INT_MAX );\n",
+        ),
+    ],
+    "cuda13-device-properties": [
+        (
+            CPP,
+            "cudaDeviceProp prop;\nint a;\n"
+            'LOG(INFO) << "Clock; rate: "\n    << prop.clockRate; // kHz\nint b;\n',
+            "cudaDeviceProp prop;\nint a;\n#if CUDART_VERSION < 13000\n"
+            'LOG(INFO) << "Clock; rate: "\n    << prop.clockRate; // kHz\n#endif\nint b;\n',
+        )
+    ],
+    "random-shuffle": [
+        (
+            CPP,
+            '#include <vector>\n#include "caffe/layer.hpp"\nvoid f() {\n'
+            "  std::random_shuffle(v.begin(), g(v, 1));\n}\n",
+            '#include <vector>\n#include "caffe/layer.hpp"\n#include "caffe/util/rng.hpp"\n'
+            "void f() {\n  caffe::shuffle(v.begin(), g(v, 1));\n}\n",
+        ),
+        (
+            CPP,
+            '#include "caffe/util/rng.hpp"\nint x = (random_shuffle(a, b), 1);\n',
+            '#include "caffe/util/rng.hpp"\nint x = (caffe::shuffle(a, b), 1);\n',
+        ),
+    ],
+    "opencv4-constants": [
+        (
+            CPP,
+            "f(CV_LOAD_IMAGE_COLOR, CV_BGR2GRAY, CV_CAP_PROP_FPS, CV_FOURCC('X','V','I','D'),\n"
+            "  CV_INTER_NN, CV_FILLED, CV_RGB(255, 0, 1), CV_8UC3, CV_MAJOR_VERSION);\n",
+            "f(cv::IMREAD_COLOR, cv::COLOR_BGR2GRAY, cv::CAP_PROP_FPS,"
+            " cv::VideoWriter::fourcc('X','V','I','D'),\n"
+            "  cv::INTER_NEAREST, cv::FILLED, cv::Scalar(1, 0, 255), CV_8UC3, CV_MAJOR_VERSION);\n",
+        )
+    ],
+    "opencv4-headers": [
+        (
+            CPP,
+            '#include <opencv/cv.h>\n#  include "highgui.h"\n#include <opencv2/core/core.hpp>\n',
+            '#include <opencv2/opencv.hpp>\n#  include "opencv2/opencv.hpp"\n'
+            "#include <opencv2/core/core.hpp>\n",
+        )
+    ],
+    "cmake-minimum": [
+        (
+            CMAKE,
+            "# cmake_minimum_required(VERSION 2.0)\n"
+            "CMAKE_MINIMUM_REQUIRED( VERSION 2.8 FATAL_ERROR)\n",
+            "# cmake_minimum_required(VERSION 2.0)\n"
+            "CMAKE_MINIMUM_REQUIRED( VERSION 2.8...3.10 FATAL_ERROR)\n",
+        ),
+        (
+            "cmake/a.cmake",
+            "cmake_policy(VERSION 3.1...3.4)\n",
+            "cmake_policy(VERSION 3.1...3.10)\n",
+        ),
+    ],
+    "cmake-old-policies": [
+        (
+            CMAKE,
+            "cmake_policy(SET CMP0054 OLD)\ncmake_policy(SET CMP0074 OLD)\n",
+            "if(CMAKE_VERSION VERSION_LESS 4.0)\n  cmake_policy(SET CMP0054 OLD)\nendif()\n"
+            "cmake_policy(SET CMP0074 OLD)\n",
+        )
+    ],
+    "boost-system-cmake": [
+        (
+            "cmake/Dependencies.cmake",
+            "find_package(Boost 1.46 REQUIRED COMPONENTS system thread filesystem)\n",
+            "find_package(Boost 1.46 REQUIRED COMPONENTS thread filesystem"
+            " OPTIONAL_COMPONENTS system)\n",
+        )
+    ],
+    "python3-cmake": [
+        (
+            CMAKE,
+            'set(python_version "2" CACHE STRING "Which")\n',
+            'set(python_version "3" CACHE STRING "Which")\n',
+        )
+    ],
+    "glog-export-cmake": [
+        (
+            "cmake/Dependencies.cmake",
+            'include("cmake/External/glog.cmake")\r\n',
+            'include("cmake/External/glog.cmake")\r\nadd_definitions(-DGLOG_USE_GLOG_EXPORT)\r\n',
+        )
+    ],
+    "skimage-as-gray": [
+        (
+            "python/caffe/io.py",
+            "img = skimage.io.imread(name, as_grey=not color)  # as_grey=\n",
+            "img = skimage.io.imread(name, as_gray=not color)  # as_grey=\n",
+        )
+    ],
+    "numpy-byte-strings": [
+        (
+            "python/caffe/io.py",
+            "a = b.tostring()\nc = np.fromstring(d.data, dtype=t(1)).reshape(\n    2)\n",
+            "a = b.tobytes()\nc = np.frombuffer(d.data, dtype=t(1)).copy().reshape(\n    2)\n",
+        )
+    ],
+    "numpy-aliases": [
+        ("tools/extra/a.py", "x = np.int(y) + np.float32(z)\n", "x = int(y) + np.float32(z)\n")
+    ],
+    "cxx-standard": [
+        (CMAKE, 'set(F "${F} -std=c++11 -Wall")\n', 'set(F "${F} -std=c++17 -Wall")\n'),
+        ("Makefile", "CXXFLAGS += -std=c++0x -g\n", "CXXFLAGS += -std=c++17 -g\n"),
+        (CMAKE, "set(CMAKE_CXX_STANDARD 11)\n", "set(CMAKE_CXX_STANDARD 17)\n"),
+    ],
+}
+
+WHOLE = [
+    (CPP, "in->SetTotalBytesLimit(kLimit);\n// SetTotalBytesLimit(a, b)\n"),
+    (CPP, "#define CV_LOAD_IMAGE_COLOR cv::IMREAD_COLOR\nint i = CV_LOAD_IMAGE_COLOR;\n"),
+    (
+        CPP,
+        '#if CV_MAJOR_VERSION >= 4\n#include "opencv2/imgcodecs/legacy/constants_c.h"\n#endif\n'
+        "int i = CV_LOAD_IMAGE_COLOR;\n",
+    ),
+    (CPP, 'const char* s = "std::random_shuffle(a, b)"; int i = x.random_shuffle(a, b);\n'),
+    (CPP, "std::random_shuffle(a, b, generator);\nint CV_32F, MY_CV_BGR2GRAY;\n"),
+    (
+        CPP,
+        "cudaDeviceProp p;\n#if CUDART_VERSION < 13000\nLOG(INFO) << p.clockRate;\n#endif\n",
+    ),
+    (CPP, "struct Prop { int clockRate; };\nint i = other.clockRate;\n"),
+    (CMAKE, "cmake_minimum_required(VERSION 3.5)\ncmake_policy(SET CMP0054 NEW)\n"),
+    (CMAKE, "cmake_minimum_required(VERSION 2.8...3.20)\nset(CMAKE_CXX_STANDARD 17)\n"),
+    ("cmake/a.cmake", "find_package(Boost REQUIRED COMPONENTS thread filesystem)\n"),
+    ("cmake/a.cmake", "find_package(Boost COMPONENTS thread OPTIONAL_COMPONENTS system)\n"),
+    ("Makefile", "LIBRARIES += boost_thread\nPYTHON_LIBRARIES ?= boost_python311 python3.11 x\n"),
+    ("Makefile", "# LIBRARIES += boost_system hdf5 glog\nF += -std=c++17\n"),
+    ("python/caffe/io.py", '"""np.fromstring(x), as_grey=1"""\nnp.fromstring(x, sep=" ")\n'),
+    ("python/caffe/io.py", "np.int32, np.float_, xnp.int, np.integer, np.bool_\n"),
+    ("build/x.py", "np.int\n"),
+    ("src/build_x/x.cpp", "std::random_shuffle(a, b);\n"),
+    ("docs/Makefile", "LIBRARIES += boost_system\n"),
+]
+
+
+def names():
+    return [mend.name for mend in MENDS]
+
+
+CASES = [(name, *case) for name, cases in BROKEN.items() for case in cases]
+
+
+@pytest.mark.parametrize(("name", "path", "before", "after"), CASES)
+def test_a_break_is_mended_alone(tmp_path, name, path, before, after):
+    others = tuple(other for other in names() if other != name)
+    root = make_tree(tmp_path, files={path: before})
+    report = patch.apply(root, without=others)
+    assert (root / path).read_bytes().decode() == after
+    assert set(report.plan.mended) == {name}
+    assert all(place.startswith(f"{path}:") for place in report.plan.mended[name])
+    # left out now, the break comes back; then all of it goes
+    patch.apply(root, without=tuple(names()))
+    assert (root / path).read_bytes().decode() == before
+    patch.apply(root, without=())
+    assert (root / path).read_bytes().decode() == after
+    patch.revert(root)
+    assert (root / path).read_bytes().decode() == before
+
+
+@pytest.mark.parametrize(("path", "text"), WHOLE)
+def test_what_is_not_broken_is_not_mended(tmp_path, path, text):
+    root = make_tree(tmp_path, files={path: text})
+    report = patch.apply(root)
+    assert (root / path).read_text() == text
+    assert not report.plan.mended
+
+
+MAKEFILE = """\
+LIBRARIES += glog gflags protobuf boost_system boost_filesystem m
+ifeq ($(USE_HDF5), 1)
+\tLIBRARIES += hdf5_hl hdf5
+endif
+ifeq ($(OPENCV_VERSION), 3)
+\tLIBRARIES += opencv_imgcodecs
+endif
+PYTHON_LIBRARIES ?= boost_python python2.7
+PKG_CONFIG := $(shell pkg-config opencv --libs)
+"""
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_the_makefile(tmp_path, newline):
+    before = MAKEFILE.replace("\n", newline)
+    root = make_tree(tmp_path, files={"Makefile": before})
+    whole = snapshot(root)
+    report = patch.apply(root)
+    after = (root / "Makefile").read_bytes().decode()
+    assert set(report.plan.mended) == {
+        "boost-python-name",
+        "boost-system-makefile",
+        "hdf5-folders",
+        "opencv4-makefile",
+        "glog-export-makefile",
+    }
+    assert after.count("\n") == after.count(newline)
+    assert f"LIBRARIES += glog gflags protobuf $(BOOST_SYSTEM) boost_filesystem m{newline}" in after
+    assert "ifneq ($(filter 3 4,$(OPENCV_VERSION)),)" in after
+    patch.revert(root)
+    assert snapshot(root) == whole
+
+
+def test_make_understands_the_mended_makefile(tmp_path):
+    """What it links on this machine: OpenCV 4's and this Python's libraries, by their names."""
+
+    if not shutil.which("make"):
+        pytest.skip("needs make")
+    show = "all:\n\t@echo '$(LIBRARIES)|$(PYTHON_LIBRARIES)'\n"
+    root = make_tree(tmp_path, files={"Makefile": "USE_HDF5 := 1\n" + MAKEFILE + show})
+    patch.apply(root)
+    done = subprocess.run(
+        ["make", "-s", "-C", str(root)], capture_output=True, text=True, check=True
+    )
+    libraries, python = done.stdout.strip().split("|")
+    version = subprocess.run(
+        ["python3", "-c", "import sys; print('%d%d %d.%d' % (sys.version_info[:2] * 2))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert python == f"boost_python{version[0]} python{version[1]}"
+    assert {"glog", "hdf5", "boost_filesystem"} <= set(libraries.split())
+
+
+def test_every_mend_has_a_case_a_reason_and_a_name_of_its_own():
+    makefile = {
+        "boost-python-name",
+        "boost-system-makefile",
+        "hdf5-folders",
+        "opencv4-makefile",
+        "glog-export-makefile",
+    }
+    assert set(names()) == set(BROKEN) | makefile
+    assert len(names()) == len(set(names()))
+    assert all(len(mend.reason) > 20 for mend in MENDS)
+
+
+def test_the_command_lists_mends_and_leaves_them_out(tmp_path, command):
+    path, before, after = BROKEN["protobuf-bytes-limit"][0]
+    root = make_tree(tmp_path, files={path: before, CMAKE: BROKEN["cmake-minimum"][0][1]})
+    status, out, _ = command("patch", root, "--without", "protobuf-bytes-limit")
+    assert status == 0 and "mend cmake-minimum: CMake 4 refuses" in out
+    assert "CMakeLists.txt:2" in out and "protobuf-bytes-limit" not in out
+    assert (root / path).read_text() == before
+    # it stays left out until something else is said
+    assert command("patch", root)[1].count("nothing to do") == 1
+    assert command("patch", root, "--without", "none")[0] == 0
+    assert (root / path).read_text() == after
+    assert command("patch", root, "--without", "all")[0] == 0
+    assert (root / path).read_text() == before
+    status, _, err = command("patch", root, "--without", "cmake-minimum,typo")
+    assert status == 1 and "no such mend: typo (there are protobuf-bytes-limit" in err
+
+
+def test_an_unknown_mend_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="no such mend: x"):
+        patch.apply(make_tree(tmp_path), without=("x",))
