@@ -63,7 +63,7 @@ class Spec:
             if self.normalization:
                 lines.append(f"loss_param {{ normalization: {self.normalization} }}")
         else:
-            given = dict(self.parameters)
+            given = {"name": self.name, **self.parameters}
             given.pop("weight_filler", None)
             if self.normalization:
                 given["normalization"] = self.normalization
