@@ -103,6 +103,12 @@ class MarginInnerProductLayer : public Layer<Dtype> {
   void CopySamplesToWeights(const Blob<Dtype>& features,
                             const Blob<Dtype>& labels);
 
+  // GPU only: a label that the host does not have is checked on the device,
+  // and the verdict read in the next call, so that nobody waits for it.
+  void StartLabelCheck(const Blob<Dtype>& labels);
+  void EndLabelCheck();
+  void AddWeightGradientGpu(const Dtype* features, const Dtype* top_diff);
+
   MarginInnerProductParameter param_;
   caffe_metric::TargetRule<Dtype> rule_;  // its lambda is that of the forward
   int axis_;
@@ -118,6 +124,12 @@ class MarginInnerProductLayer : public Layer<Dtype> {
   Blob<Dtype> strip_weights_;   // (strip x K): unit weights, TEST phase
   Blob<Dtype> strip_diff_;      // (strip x K): their gradient
   vector<bool> is_semihard_;    // (M): rows that keep their gradient
+
+  // GPU only.
+  Blob<int> keep_;              // (M): is_semihard_
+  Blob<Dtype> target_diffs_;    // (M): the targets' entries of the top's diff
+  Blob<Dtype> bad_label_;       // (2): row + 1 and label, on the device
+  Blob<Dtype> bad_label_seen_;  // (2): its copy on the host
 };
 
 }  // namespace caffe

@@ -1,0 +1,238 @@
+#ifndef CAFFE_METRIC_BLOCK_CUH_
+#define CAFFE_METRIC_BLOCK_CUH_
+
+#include <stdint.h>
+
+#include <cmath>
+
+#include "caffe_metric/macros.hpp"
+
+// What the threads of one block do together. Every function here is called by
+// all kBlockThreads threads of a block, and gives each of them its result.
+// Sums are taken in one fixed order, so the same input gives the same bits.
+// Shared memory and __syncthreads only: no warp primitives, which differ
+// between the CUDA versions that Caffe trees are built with.
+
+namespace caffe_metric {
+
+const int kBlockThreads = 128;  // a power of 2
+
+struct Add {
+  template <typename T>
+  CAFFE_METRIC_HD T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+
+struct Least {
+  template <typename T>
+  CAFFE_METRIC_HD T operator()(T a, T b) const {
+    return b < a ? b : a;
+  }
+};
+
+template <typename T, typename Combine>
+__device__ T block_reduce(T value, const Combine& combine) {
+  __shared__ T partial[kBlockThreads];
+  partial[threadIdx.x] = value;
+  __syncthreads();
+  for (int half = kBlockThreads / 2; half > 0; half /= 2) {
+    if (threadIdx.x < half) {
+      partial[threadIdx.x] =
+          combine(partial[threadIdx.x], partial[threadIdx.x + half]);
+    }
+    __syncthreads();
+  }
+  const T result = partial[0];
+  __syncthreads();  // before the next call writes
+  return result;
+}
+
+template <typename T>
+__device__ T block_sum(T value) {
+  return block_reduce(value, Add());
+}
+
+template <typename T>
+__device__ T block_least(T value) {
+  return block_reduce(value, Least());
+}
+
+// x . y of rows of n elements.
+template <typename T>
+__device__ T block_dot(int n, const T* x, const T* y) {
+  T sum = 0;
+  for (int k = threadIdx.x; k < n; k += kBlockThreads) {
+    sum += x[k] * y[k];
+  }
+  return block_sum(sum);
+}
+
+// ||x||, in double: the square of a float neither overflows nor underflows.
+template <typename T>
+__device__ T block_norm(int n, const T* x) {
+  double sum = 0;
+  for (int k = threadIdx.x; k < n; k += kBlockThreads) {
+    sum += static_cast<double>(x[k]) * x[k];
+  }
+  return sqrt(block_sum(sum));
+}
+
+// The sum of `count` over the threads before this one; *total, over all.
+inline __device__ int block_offset(int count, int* total) {
+  __shared__ int sums[kBlockThreads];
+  sums[threadIdx.x] = count;
+  __syncthreads();
+  for (int step = 1; step < kBlockThreads; step *= 2) {
+    const int before = threadIdx.x >= step ? sums[threadIdx.x - step] : 0;
+    __syncthreads();
+    sums[threadIdx.x] += before;
+    __syncthreads();
+  }
+  const int offset = sums[threadIdx.x] - count;
+  *total = sums[kBlockThreads - 1];
+  __syncthreads();
+  return offset;
+}
+
+// Calls put(0, i), put(1, i') ... for the i < i' < ... in [0, n) for which
+// chosen(i) holds, each in one thread, and returns their number.
+template <typename Chosen, typename Put>
+__device__ int block_list(int n, const Chosen& chosen, const Put& put) {
+  int count = 0;
+  for (int begin = 0; begin < n; begin += kBlockThreads) {
+    const int i = begin + threadIdx.x;
+    const bool take = i < n && chosen(i);
+    int total;
+    const int offset = count + block_offset(take, &total);
+    if (take) {
+      put(offset, i);
+    }
+    count += total;
+  }
+  __syncthreads();  // what was put is there for all
+  return count;
+}
+
+// Replaces values[i] by values[0] + ... + values[i].
+template <typename T>
+__device__ void block_scan(int n, T* values) {
+  __shared__ T before[kBlockThreads];
+  const int share = (n + kBlockThreads - 1) / kBlockThreads;
+  const int begin = min(n, static_cast<int>(threadIdx.x) * share);
+  const int end = min(n, begin + share);
+  T sum = 0;
+  for (int i = begin; i < end; ++i) {
+    sum += values[i];
+  }
+  before[threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    T total = 0;
+    for (int t = 0; t < kBlockThreads; ++t) {
+      const T own = before[t];
+      before[t] = total;
+      total += own;
+    }
+  }
+  __syncthreads();
+  sum = before[threadIdx.x];
+  for (int i = begin; i < end; ++i) {
+    sum += values[i];
+    values[i] = sum;
+  }
+  __syncthreads();
+}
+
+// Sorts values[0 ... n), ascending. There is room for the next power of 2, and
+// what stands there is overwritten. A bitonic sort.
+template <typename T>
+__device__ void block_sort(int n, T* values) {
+  int size = 1;
+  while (size < n) {
+    size *= 2;
+  }
+  for (int i = n + threadIdx.x; i < size; i += kBlockThreads) {
+    values[i] = static_cast<T>(HUGE_VAL);
+  }
+  __syncthreads();
+  for (int run = 2; run <= size; run *= 2) {
+    for (int step = run / 2; step > 0; step /= 2) {
+      for (int i = threadIdx.x; i < size; i += kBlockThreads) {
+        const int j = i ^ step;
+        if (j > i) {
+          const T a = values[i];
+          const T b = values[j];
+          if ((i & run) == 0 ? b < a : a < b) {
+            values[i] = b;
+            values[j] = a;
+          }
+        }
+      }
+      __syncthreads();
+    }
+  }
+}
+
+template <typename Chosen>
+__device__ int block_count(int n, const Chosen& chosen) {
+  int count = 0;
+  for (int i = threadIdx.x; i < n; i += kBlockThreads) {
+    count += chosen(i) ? 1 : 0;
+  }
+  return block_sum(count);
+}
+
+// The rank-th smallest (1 <= rank <= their number) of key(i) over the i in
+// [0, n) for which chosen(i) holds: a radix selection, 8 bits at a time.
+template <typename Chosen, typename Key>
+__device__ uint64_t block_kth_smallest(int n, int rank, const Chosen& chosen,
+                                       const Key& key) {
+  __shared__ int histogram[256];
+  __shared__ int digit;
+  __shared__ int rank_left;
+  uint64_t prefix = 0;
+  uint64_t known = 0;  // the bits of prefix that are decided
+  for (int shift = 56; shift >= 0; shift -= 8) {
+    for (int b = threadIdx.x; b < 256; b += kBlockThreads) {
+      histogram[b] = 0;
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < n; i += kBlockThreads) {
+      if (chosen(i)) {
+        const uint64_t k = key(i);
+        if ((k & known) == prefix) {
+          // Integers: the order of the additions does not show.
+          atomicAdd(&histogram[(k >> shift) & 255], 1);
+        }
+      }
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      int b = 0;
+      int left = rank;
+      while (b < 255 && left > histogram[b]) {
+        left -= histogram[b++];
+      }
+      digit = b;
+      rank_left = left;
+    }
+    __syncthreads();
+    prefix |= static_cast<uint64_t>(digit) << shift;
+    known |= static_cast<uint64_t>(255) << shift;
+    rank = rank_left;
+    __syncthreads();
+  }
+  return prefix;
+}
+
+// An integer that is smaller for a larger number, the same for -0 and 0.
+inline __device__ uint64_t descending_key(double x) {
+  const uint64_t sign = static_cast<uint64_t>(1) << 63;
+  const uint64_t bits = __double_as_longlong(x == 0 ? 0. : x);
+  return bits & sign ? bits : ~(bits | sign);
+}
+
+}  // namespace caffe_metric
+
+#endif  // CAFFE_METRIC_BLOCK_CUH_
