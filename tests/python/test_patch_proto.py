@@ -148,3 +148,7 @@ def test_what_is_there_already_word_for_word_is_no_clash(tmp_path):
     report = patch.apply(root)
     assert not report.plan.clashes
     assert {k: v for k, v in snapshot(root).items() if ".caffe-metric" not in k} == before
+
+
+def test_another_proto_file_that_cannot_be_parsed_is_not_judged(tmp_path):
+    patch.apply(make_tree(tmp_path, files={"src/caffe/proto/odd.proto": "message {{"}))

@@ -231,6 +231,13 @@ def test_layers_that_go_with_a_file_are_named(tmp_path):
     assert any("layer Whitening goes" in warning for warning in report.plan.warnings)
 
 
+def test_code_that_uses_what_is_replaced_is_named(tmp_path):
+    source = "\n// margin_inner_product_param()\nint i = p.margin_inner_product_param().base();\n"
+    root = make_tree(tmp_path, SPHEREFACE, {"tools/show.cpp": source})
+    warnings = patch.apply(root, replace=True).plan.warnings
+    assert any(w.startswith("tools/show.cpp:3 uses margin_inner_product_param") for w in warnings)
+
+
 def test_a_tree_without_filler_parameter_is_still_whole_text(tmp_path):
     """Replacement keeps everything outside the replaced parts."""
     root = make_tree(tmp_path, SPHEREFACE)

@@ -17,11 +17,15 @@ _TITLE = "The layers of caffe-metric; added by `caffe-metric patch`."
 
 @dataclass
 class ProtoPlan:
-    """Edits of caffe.proto, with what they solve and what they change."""
+    """Edits of caffe.proto, with what they solve and what they change.
+
+    replaced: names of the tree's messages and fields that ours take the place of.
+    """
 
     edits: list[Edit] = field(default_factory=list)
     clashes: list[Clash] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
 
 
 def parse_file(path: str, text: str) -> File:
@@ -96,6 +100,7 @@ class _Merger:
         if not theirs:
             return self._lead(ours) + merged.text
         self._put(theirs[0].node, merged.text)
+        self.result.replaced.append(ours.name)
         return ""
 
     def _counterparts(self, ours: Block, theirs: list[Place]) -> list[Block]:
@@ -122,6 +127,7 @@ class _Merger:
                 fatal=other.type.lower() == other.name,  # a group
             )
             self._put(other, self._render(mine, other.number, other.oneof))
+            self.result.replaced.append(mine.name)
             return ""
         number = mine.number
         place = taken_number(self.schema, self.theirs, number)

@@ -1,16 +1,18 @@
 """What a patched tree looks like: every file that differs from the tree without us."""
 
+import contextlib
+import re
 from dataclasses import dataclass, field
 
 from caffe_metric.errors import UserError
+from caffe_metric.patch import cpp, text, tree
 from caffe_metric.patch import mends as mending
-from caffe_metric.patch import text, tree
 from caffe_metric.patch.base import Base
 from caffe_metric.patch.clash import Clash
 from caffe_metric.patch.merge_proto import merge_proto, parse_file
 from caffe_metric.patch.payload import Payload
 from caffe_metric.patch.schema_names import Schema
-from caffe_metric.patch.sources import plan_sources
+from caffe_metric.patch.sources import SUFFIXES, plan_sources
 from caffe_metric.patch.text import Edit
 
 
@@ -47,17 +49,37 @@ def make_plan(base: Base, payload: Payload, options: Options) -> Plan:
         plan.edits.update(sources.edits)
         plan.clashes += sources.clashes
         plan.warnings += sources.warnings
+    _warn_of_uses(base, plan, proto.replaced)
     _mend(base, plan, options)
     plan.clashes = sorted(set(plan.clashes))
     return plan
 
 
 def _schema(base: Base) -> Schema:
-    paths = [path for path in base.files((".proto",)) if path.startswith("src/caffe/proto/")]
-    if base.read(tree.PROTO) is None:
+    main = base.read(tree.PROTO)
+    if main is None:
         raise UserError(f"{base.root / tree.PROTO}: no such file")
-    files = {path: parse_file(path, base.read(path)) for path in {tree.PROTO, *paths}}
+    files = {tree.PROTO: parse_file(tree.PROTO, main)}
+    for path in base.files((".proto",)):
+        if path.startswith("src/caffe/proto/") and path not in files:
+            with contextlib.suppress(UserError):  # not ours to judge
+                files[path] = parse_file(path, base.read(path))
     return Schema(tree.PROTO, files)
+
+
+def _warn_of_uses(base: Base, plan: Plan, replaced: list[str]) -> None:
+    """Code of the tree that reads messages which have other fields now."""
+    if not replaced:
+        return
+    use = re.compile(rf"\b(?:has_|mutable_|clear_)?({'|'.join(replaced)})\b")
+    for path in base.files(SUFFIXES):
+        if path in plan.remove or path in plan.write or path.endswith(".pb.h"):
+            continue
+        content = base.read(path)
+        found = use.search(cpp.blank(content)) if any(n in content for n in replaced) else None
+        if found:
+            line = text.line_of(content, found.start())
+            plan.warnings.append(f"{path}:{line} uses {found.group(1)}, which is ours now")
 
 
 def _mend(base: Base, plan: Plan, options: Options) -> None:
