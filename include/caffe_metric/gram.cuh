@@ -213,6 +213,17 @@ __global__ void finish_gradient_row(const Distance distance, const int dim,
   }
 }
 
+// One element of the gradient of an LP distance that is known.
+template <typename T>
+__device__ void add_lp_gradient(const Metric<T>& metric, T distance, T weight,
+                                T x, T y, T* dx, T* dy) {
+  if (weight != 0) {
+    const DistanceSums<T> sums = {pow(distance, metric.p), 0, 0};
+    distance_gradient(metric, distance_slope(metric, sums), weight, x, y, dx,
+                      dy);
+  }
+}
+
 // LP: adds the gradient by row r = blockIdx.x of the distances of rows
 // [first, first + rows), whose derivatives are w, to row r of gradient.
 template <typename T>
@@ -230,18 +241,13 @@ __global__ void add_lp_gradient_row(const Metric<T> metric, const int first,
     T ignored = 0;
     for (int j = 0; j < n; ++j) {
       const T xj = x[static_cast<size_t>(j) * dim + k];
-      DistanceSums<T> sums = {0, 0, 0};
       if (in_strip) {  // d(r, j)
         const size_t at = static_cast<size_t>(strip_row) * n + j;
-        sums.sum = pow(distances[at], metric.p);
-        distance_gradient(metric, distance_slope(metric, sums), w[at], xr, xj,
-                          &sum, &ignored);
+        add_lp_gradient(metric, distances[at], w[at], xr, xj, &sum, &ignored);
       }
       if (j >= first && j < first + rows) {  // d(j, r)
         const size_t at = static_cast<size_t>(j - first) * n + r;
-        sums.sum = pow(distances[at], metric.p);
-        distance_gradient(metric, distance_slope(metric, sums), w[at], xj, xr,
-                          &ignored, &sum);
+        add_lp_gradient(metric, distances[at], w[at], xj, xr, &ignored, &sum);
       }
     }
     gradient[static_cast<size_t>(r) * dim + k] += sum;

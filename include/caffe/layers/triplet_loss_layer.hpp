@@ -1,6 +1,8 @@
 #ifndef CAFFE_TRIPLET_LOSS_LAYER_HPP_
 #define CAFFE_TRIPLET_LOSS_LAYER_HPP_
 
+#include <stdint.h>
+
 #include <vector>
 
 #include "caffe/blob.hpp"
@@ -40,7 +42,7 @@ template <typename Dtype>
 class TripletLossLayer : public MetricLossLayer<Dtype> {
  public:
   explicit TripletLossLayer(const LayerParameter& param)
-      : MetricLossLayer<Dtype>(param) {}
+      : MetricLossLayer<Dtype>(param), triplet_capacity_(0) {}
   virtual void LayerSetUp(const vector<Blob<Dtype>*>& bottom,
                           const vector<Blob<Dtype>*>& top);
   virtual void Reshape(const vector<Blob<Dtype>*>& bottom,
@@ -95,6 +97,14 @@ class TripletLossLayer : public MetricLossLayer<Dtype> {
   void StripDistances(int begin, int end, const Dtype* x);
   /// Prepares the rows of a batch for its Gram matrix.
   void PrepareRows(const Dtype* x, int strip);
+  // The same on the GPU. The report adds up there, and is copied once.
+  void CheckInputGpu(const vector<Blob<Dtype>*>& bottom);
+  void MineTripletsGpu(const vector<Blob<Dtype>*>& bottom, uint64_t key);
+  void AddListedGpu(const vector<Blob<Dtype>*>& bottom);
+  void AddAllGpu(const vector<Blob<Dtype>*>& bottom, bool with_gradient);
+  void AddStripGradientGpu(int begin, int rows, const Dtype* x);
+  void StripDistancesGpu(int begin, int rows, const Dtype* x);
+  void PrepareRowsGpu(const Dtype* x, int strip);
   /// Writes the tops and the normaliser.
   void Report(const caffe_metric::TripletStats& stats,
               const vector<Blob<Dtype>*>& top);
@@ -118,6 +128,19 @@ class TripletLossLayer : public MetricLossLayer<Dtype> {
   Blob<Dtype> row_sums_;   // (N)
   Blob<Dtype> distances_;  // (strip x N)
   Blob<Dtype> slopes_;     // (strip x N): derivatives by the distances
+
+  // GPU only.
+  int triplet_capacity_;           // of the two blobs that follow
+  Blob<int> mined_;                // (capacity x 3): triplets_
+  Blob<Dtype> cached_terms_;       // terms_
+  Blob<int> pair_offsets_;         // (N + 1): an anchor's first in mined_
+  Blob<double> means_;             // (D): of the features
+  Blob<Dtype> thresholds_;         // scratch of ALL with HINGE: d_ap + margin,
+  Blob<double> threshold_sums_;    // their sums,
+  Blob<int> threshold_counts_;     // and the negatives between them
+  Blob<double> bad_rows_;          // (N): rows that are no valid input
+  Blob<double> row_reports_;       // what each block adds to the report
+  Blob<double> report_;            // which alone is copied to the host
 };
 
 }  // namespace caffe
