@@ -18,6 +18,6 @@ def parse(text: str) -> dict:
             values = yaml.safe_load(candidate)
         except yaml.YAMLError:
             continue
-        if isinstance(values, dict):
+        if isinstance(values, dict) and ":" in text:  # else {word} would be one, too
             return values
     raise ValueError(f"param_str is no YAML mapping: {text!r}")
