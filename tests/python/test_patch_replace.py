@@ -149,8 +149,22 @@ def test_a_nested_message_of_our_name_does_not_shadow_ours(tmp_path):
     assert fields["mine"].message_type.full_name == "caffe.LayerParameter.RankParameter"
 
 
+@pytest.mark.parametrize("statement", ["repeated int32 l2_norm_param = 9 [packed = true];"])
+def test_a_field_that_is_no_message_keeps_its_number_from_ours(tmp_path, statement):
+    before, after, report = replaced(tmp_path / "tree", with_field(statement))
+    assert after.number("l2_norm_param") == 40101
+    assert any("l2_norm_param = 9 is of type int32" in w for w in report.plan.warnings)
+    model = before.message("LayerParameter")
+    model.l2_norm_param.extend([8, 255, 3])
+    read = after.message("LayerParameter")
+    read.ParseFromString(model.SerializeToString())
+    assert not read.HasField("l2_norm_param")
+
+
 def test_reserved_names_and_oneofs(tmp_path):
-    proto = with_field('reserved "rank_param", "other"; oneof o { int32 l2_norm_param = 8; }')
+    proto = with_field(
+        'reserved "rank_param", "other"; oneof o { ReLUParameter l2_norm_param = 8; }'
+    )
     _, after, _ = replaced(tmp_path / "tree", proto)
     assert after.number("rank_param") == 40103
     assert after.number("l2_norm_param") == 8

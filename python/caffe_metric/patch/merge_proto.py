@@ -118,27 +118,43 @@ class _Merger:
     def _field(self, mine: Field) -> str:
         self._check_scope(mine)
         other = self.theirs.field_named(mine.name)
-        if other:
-            if same_field(mine, other) and not self._shadow(mine):
-                return ""
-            self._clash(
-                Place(self.schema.main, self.schema.file, other),
-                f"field {mine.name} is there already, as {other.type} with number {other.number}",
-                fatal=other.type.lower() == other.name,  # a group
-            )
-            self._put(other, self._render(mine, other.number, other.oneof))
-            self.result.replaced.append(mine.name)
-            return ""
-        number = mine.number
-        place = taken_number(self.schema, self.theirs, number)
-        if place:
-            self._clash(place, f"number {number} of {mine.name} is taken by {_describe(place)}")
-            number = self._free_number(number)
-            self.given.add(number)
+        if other is None:
+            return self._lead(mine) + self._render(mine, self._own_number(mine))
+        if not same_field(mine, other) or self._shadow(mine):
+            self._replace_field(mine, other)
+        return ""
+
+    def _replace_field(self, mine: Field, other: Field) -> None:
+        """Ours with the number of the tree's; if that is no message, with ours, and it is kept."""
+        kind = self.schema.type(other.type, self.theirs)
+        message = kind is not None and kind.node.kind == "message"
+        self._clash(
+            Place(self.schema.main, self.schema.file, other),
+            f"field {mine.name} is there already, as {other.type} with number {other.number}",
+            fatal=not message and (other.oneof or other.type.lower() == other.name),
+        )
+        text = self._render(mine, other.number, other.oneof)
+        if not message and other.number != mine.number:
+            text = f"reserved {other.number};\n  " + self._render(mine, self._own_number(mine))
             self.result.warnings.append(
-                f"{mine.name} has number {number} in this tree, not {mine.number}"
+                f"{mine.name} = {other.number} is of type {other.type} in this tree: "
+                "the number is reserved, and layers do not see it any more"
             )
-        return self._lead(mine) + self._render(mine, number)
+        self._put(other, text)
+        self.result.replaced.append(mine.name)
+
+    def _own_number(self, mine: Field) -> int:
+        """Our number, or a free one where the tree has given it away."""
+        place = taken_number(self.schema, self.theirs, mine.number, but=mine.name)
+        if place is None:
+            return mine.number
+        self._clash(place, f"number {mine.number} of {mine.name} is taken by {_describe(place)}")
+        number = self._free_number(mine.number)
+        self.given.add(number)
+        self.result.warnings.append(
+            f"{mine.name} has number {number} in this tree, not {mine.number}"
+        )
+        return number
 
     def _free_number(self, wanted: int) -> int:
         extensions = self.schema.extensions_of(MESSAGE)
