@@ -32,9 +32,9 @@ def stream_of(key: int, a, b) -> np.ndarray:
 
 def draw(stream: np.ndarray, n) -> np.ndarray:
     """The numbers of candidates n in their streams; uniform over 64 bits. The two broadcast."""
-    return mix_bits(stream + GOLDEN * (np.asarray(n).astype(np.uint64) + ONE))
+    return mix_bits(stream + GOLDEN * (np.atleast_1d(n).astype(np.uint64) + ONE))
 
 
 def coin(key: int, n) -> np.ndarray:
     """True with probability one half, for each n."""
-    return draw(stream_of(key, 0, 0), np.atleast_1d(n)) >> np.uint64(63) != 0
+    return draw(stream_of(key, 0, 0), n) >> np.uint64(63) != 0
