@@ -41,36 +41,43 @@ def measure(
     noise: float,
     tolerance: float,
     scale: float = 0.0,
+    expected: float | None = None,
 ) -> Slope:
     """The slope of a function at 0.
 
     line(t) gives (s, f(s)), where s is the nearest to t that float32 can represent.
     noise: standard deviation of f's rounding errors. tolerance: relative error that is aimed at.
     scale: slopes that differ by less than tolerance * scale are taken as equal.
+    expected: a slope that is far from this one is measured again with smaller steps, as long as
+    rounding allows: two kinks may have hidden each other.
     """
     start = line(0.0)[1]
     crossings = 0
-    best = None
-    while True:
+    settled = last = None
+    for level in range(LEVELS):
         points = {k: line(k * step) for k in (-1.0, -0.5, 0.5, 1.0)}
-        if best is not None and len({point[0] for point in points.values()} | {0.0}) < 5:
+        if level and len({point[0] for point in points.values()} | {0.0}) < 5:
             break  # steps that float32 does not tell apart
         far, near = _between(points, -1.0, 1.0), _between(points, -0.5, 0.5)
-        grain = 4 * noise / step
-        allowed = tolerance * max(abs(near), scale) / AGREEMENT
+        # Four standard deviations of (4 near - far) / 3, whose terms are two values over a width.
+        grain = 8 * noise / step
+        size = max(abs(near), scale)
+        allowed = tolerance * size / AGREEMENT
         left = _one_sided(points, start, -0.5, -1.0)
         right = _one_sided(points, start, 0.5, 1.0)
-        value = (4 * near - far) / 3
-        agree = abs(far - near) <= allowed + grain
-        smooth = abs(right - left) <= 4 * allowed + 4 * grain
-        if agree and smooth:
-            return Slope(value, grain, crossings)
-        crossings += 1
-        best = value, grain
-        if crossings == LEVELS or SHRINK * grain > tolerance * max(abs(near), scale):
+        last = (4 * near - far) / 3, grain
+        if abs(far - near) <= allowed + grain and abs(right - left) <= 4 * (allowed + grain):
+            settled = last
+            if expected is None or abs(last[0] - expected) <= tolerance * size:
+                break
+        else:
+            settled = None
+            crossings += 1
+        if SHRINK * grain > tolerance * size:
             break
         step /= SHRINK
-    return Slope(*best, crossings, kink=True)
+    value, grain = settled or last
+    return Slope(value, grain, crossings, kink=settled is None)
 
 
 def rounding_noise(values: list[float]) -> float:

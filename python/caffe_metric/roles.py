@@ -24,6 +24,9 @@ BOTTOM_ROLES = {
 }
 TRIPLET_ROLES = {2: {1: LABEL}, 4: {3: WEIGHT}}
 
+# Losses whose bottoms without a role are features, all of them.
+KNOWN_LOSSES = {*BOTTOM_ROLES, "TripletLoss", "EuclideanLoss"}
+
 # Blobs that a layer keeps for itself: no solver learns them, they have no gradient.
 STATE_BLOBS = {"BatchNorm": (0, 1, 2), "MarginInnerProduct": (1,)}
 

@@ -134,7 +134,8 @@ class Run:
     def forward(self, seed=1, **bottoms):
         """The tops, as float32 arrays."""
         for name, value in {**self.bottoms, **bottoms}.items():
-            self.net.blobs[name].data[...] = value
+            if np.size(value):  # an empty blob has no memory to be asked for
+                self.net.blobs[name].data[...] = value
         caffe.set_random_seed(seed)
         self.net.forward()
         return [self.net.blobs[f"top{i}"].data.copy() for i in range(self.spec.tops)]
@@ -146,7 +147,11 @@ class Run:
         for i, diff in enumerate(top_diffs):
             self.net.blobs[f"top{i}"].diff[...] = diff
         self.net._backward(len(self.net.layers) - 1, 0)
-        return {name: self.net.blobs[name].diff.copy() for name in self.bottoms}
+        return {
+            name: self.net.blobs[name].diff.copy()
+            for name in self.bottoms
+            if np.size(self.bottoms[name])
+        }
 
 
 def run(spec, bottoms, weights=None, phase=caffe.TRAIN):

@@ -113,7 +113,7 @@ def assert_refused(outcome, engine, words, kind):
     if engine == "cpp":
         assert outcome.signal == signal.SIGABRT, outcome.stderr
         # Caffe's own checks of the numbers of bottoms and tops name the type only.
-        assert "the_layer" in said or f"{kind} Layer takes" in said
+        assert "the_layer" in said or f"{kind} Layer " in said
     else:
         assert said.startswith("ValueError"), outcome.stderr
         assert "the_layer" in said
@@ -123,7 +123,12 @@ def assert_refused(outcome, engine, words, kind):
 
 def test_both_spellings():
     need("cpp")
-    spec = Spec("RankHardLoss", {"neg_num": 2}, extra="rank_hard_loss_param { neg_num: 2 }")
+    spec = Spec(
+        "RankHardLoss",
+        {"neg_num": 2},
+        name="the_layer",
+        extra="rank_hard_loss_param { neg_num: 2 }",
+    )
     outcome = child.run(lambda: run(spec, {"x": X, "y": PAIRS}).forward() and None)
     assert_refused(outcome, "cpp", ["rank_param", "rank_hard_loss_param"], "RankHardLoss")
 
@@ -131,7 +136,7 @@ def test_both_spellings():
 @pytest.mark.parametrize("kind", ["TripletLoss", "RankHardLoss"])
 def test_a_weight_on_a_report(kind):
     need("cpp")
-    spec = Spec(kind, tops=2, extra="loss_weight: 1 loss_weight: 0.5")
+    spec = Spec(kind, tops=2, name="the_layer", extra="loss_weight: 1 loss_weight: 0.5")
     outcome = child.run(lambda: run(spec, {"x": X, "y": PAIRS}).forward() and None)
     assert_refused(outcome, "cpp", ["loss_weight"], kind)
 
@@ -141,6 +146,7 @@ def test_a_learned_iteration_count():
     spec = Spec(
         "MarginInnerProduct",
         {"num_output": 3, "weight_filler": FILLER},
+        name="the_layer",
         extra="param { } param { lr_mult: 1 }",
     )
     outcome = child.run(lambda: run(spec, {"x": X, "y": PAIRS}).forward() and None)
