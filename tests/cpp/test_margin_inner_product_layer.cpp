@@ -852,7 +852,10 @@ TYPED_TEST(MarginInnerProductLayerTest, TestGradientPastPi) {
   ExpectGradient<TypeParam>(spec);
 }
 
-TYPED_TEST(MarginInnerProductLayerTest, TestTeeth) {
+// The check itself: it does not depend on type and device.
+class MarginInnerProductLayerCheckTest : public CPUDeviceTest<double> {};
+
+TEST_F(MarginInnerProductLayerCheckTest, TestTeeth) {
   for (int type = 0; type < 4; ++type) {
     ExpectTeeth(Spec("012", 3, 3, string(kTypes[type]) + " base: 0.5"));
   }
@@ -860,7 +863,7 @@ TYPED_TEST(MarginInnerProductLayerTest, TestTeeth) {
 }
 
 // The published gradient is not that of the forward pass: the check says so.
-TYPED_TEST(MarginInnerProductLayerTest, TestCheckRejectsReference) {
+TEST_F(MarginInnerProductLayerCheckTest, TestCheckRejectsReference) {
   const LayerSpec spec =
       Spec("012", 3, 3, "type: QUADRUPLE base: 0 gradient: REFERENCE");
   EXPECT_GT(metric_test::CheckGradient(spec).error, 0.1);

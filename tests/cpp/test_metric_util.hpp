@@ -530,8 +530,8 @@ void ExpectGradient(const LayerSpec& spec) {
   }
 }
 
-/// The check above accepts this layer and finds each fault in its gradient.
-/// The loss weight or the top diffs must not all be 1.
+/// The check above accepts this layer and finds each fault in its gradient, in
+/// double. The loss weight or the top diffs must not all be 1.
 inline void ExpectTeeth(const LayerSpec& spec) {
   SCOPED_TRACE(spec.prototxt);
   EXPECT_LE(CheckGradient(spec).error, Tolerance<double>::Difference());

@@ -84,9 +84,9 @@ class Oracle {
     return rows;
   }
 
-  // What may be taken of anchor i: every legal outcome, by how many of the
-  // equally likely draws lead to it.
-  std::map<Rows, double> Draws(int i) const {
+  // What may be taken of the a-th anchor, and how likely it is.
+  std::map<Rows, double> Draws(int a) const {
+    const int i = a * param_.pair_size();
     std::map<Rows, double> draws;
     const Rows candidates = Candidates(i);
     const int neg_num = param_.neg_num();
@@ -254,46 +254,57 @@ void ExpectOutcome(const Outcome& expected, LayerRig<Dtype>* rig) {
   ExpectAllZero(rig->BottomDiff(1));
 }
 
+// A draw of all anchors, and how likely it is.
+struct BatchDraw {
+  Outcome outcome;
+  double probability;
+};
+
+// Every legal draw of a batch; anchors draw independently.
+vector<BatchDraw> AllDraws(const Oracle& oracle) {
+  vector<std::pair<vector<Rows>, double>> draws(
+      1, std::make_pair(vector<Rows>(), 1.));
+  for (int a = 0; a < oracle.anchors(); ++a) {
+    const std::map<Rows, double> rows = oracle.Draws(a);
+    vector<std::pair<vector<Rows>, double>> longer;
+    for (int k = 0; k < draws.size(); ++k) {
+      for (std::map<Rows, double>::const_iterator it = rows.begin();
+           it != rows.end(); ++it) {
+        longer.push_back(draws[k]);
+        longer.back().first.push_back(it->first);
+        longer.back().second *= it->second;
+      }
+    }
+    draws.swap(longer);
+    CHECK_LE(draws.size(), 10000) << "Choose a smaller batch.";
+  }
+  vector<BatchDraw> result(draws.size());
+  for (int k = 0; k < draws.size(); ++k) {
+    result[k].outcome = oracle.Evaluate(draws[k].first);
+    result[k].probability = draws[k].second;
+  }
+  return result;
+}
+
+int NearestDraw(const vector<BatchDraw>& draws, double loss) {
+  int nearest = 0;
+  for (int k = 1; k < draws.size(); ++k) {
+    if (std::abs(draws[k].outcome.loss - loss) <
+        std::abs(draws[nearest].outcome.loss - loss)) {
+      nearest = k;
+    }
+  }
+  return nearest;
+}
+
 // What was drawn is one of the legal draws, in loss, top and gradient.
 template <typename Dtype>
 void ExpectSomeDraw(const LayerSpec& spec, unsigned int seed = 1) {
   SCOPED_TRACE(spec.prototxt);
-  const Oracle oracle(spec);
-  const int pair_size =
-      std::max(ParseLayer(spec.prototxt).rank_param().pair_size(), 2u);
   LayerRig<Dtype> rig(spec);
   rig.Forward(seed);
-  vector<vector<Rows>> choices(oracle.anchors());
-  double combinations = 1;
-  for (int a = 0; a < oracle.anchors(); ++a) {
-    const std::map<Rows, double> draws = oracle.Draws(a * pair_size);
-    for (std::map<Rows, double>::const_iterator it = draws.begin();
-         it != draws.end(); ++it) {
-      choices[a].push_back(it->first);
-    }
-    combinations *= choices[a].size();
-  }
-  ASSERT_LE(combinations, 10000) << "Choose a smaller batch.";
-  vector<int> digits(oracle.anchors(), 0);
-  Outcome nearest;
-  double distance = std::numeric_limits<double>::infinity();
-  for (bool more = true; more;) {
-    vector<Rows> taken;
-    for (int a = 0; a < oracle.anchors(); ++a) {
-      taken.push_back(choices[a][digits[a]]);
-    }
-    const Outcome outcome = oracle.Evaluate(taken);
-    if (std::abs(outcome.loss - rig.Top(0)[0]) < distance) {
-      distance = std::abs(outcome.loss - rig.Top(0)[0]);
-      nearest = outcome;
-    }
-    more = false;
-    for (int a = 0; a < oracle.anchors() && !more; ++a) {
-      digits[a] = (digits[a] + 1) % choices[a].size();
-      more = digits[a] != 0;
-    }
-  }
-  ExpectOutcome(nearest, &rig);
+  const vector<BatchDraw> draws = AllDraws(Oracle(spec));
+  ExpectOutcome(draws[NearestDraw(draws, rig.Top(0)[0])].outcome, &rig);
 }
 
 }  // namespace
@@ -573,11 +584,6 @@ TYPED_TEST(RankHardLossLayerTest, TestGradientRelative) {
   }
 }
 
-TYPED_TEST(RankHardLossLayerTest, TestTeeth) {
-  ExpectTeeth(Batch("001122", 3, "neg_num: 9", "loss_weight: 2.5"));
-  ExpectTeeth(Batch("001122", 3, "neg_num: 2 margin: 2", "loss_weight: 2.5"));
-}
-
 // ---- What is slow or random, on the CPU only.
 
 template <typename Dtype>
@@ -598,46 +604,48 @@ TYPED_TEST(RankHardLossLayerCPUTest, TestLargerBatches) {
   }
 }
 
-// Every legal draw comes as often as the rule says.
+// Every legal draw comes as often as the rule says, and anchors draw
+// independently even where they share candidates.
 TYPED_TEST(RankHardLossLayerCPUTest, TestDrawsHaveTheirProbability) {
-  const char* params[] = {
-      "neg_num: 2 pair_size: 6 margin: 9",
-      "neg_num: 3 pair_size: 6 margin: 9 hard_ratio: 0.7 rand_ratio: 0.4",
-      "neg_num: 3 pair_size: 6 margin: 9 hard_ratio: 0 rand_ratio: 0.7"};
-  for (int i = 0; i < 3; ++i) {
-    SCOPED_TRACE(params[i]);
-    // one anchor, four candidates of other classes
-    const LayerSpec spec = Batch("001122", 3, params[i]);
-    const Oracle oracle(spec);
-    ASSERT_EQ(1, oracle.anchors());
-    const std::map<Rows, double> draws = oracle.Draws(0);
-    ASSERT_GT(draws.size(), 2);
-    LayerRig<TypeParam> rig(spec);
-    const int kDraws = 1000;
+  const LayerSpec specs[] = {
+      // one anchor, four candidates
+      Batch("001122", 3, "neg_num: 2 pair_size: 6 margin: 9"),
+      Batch("001122", 3,
+            "neg_num: 3 pair_size: 6 margin: 9 hard_ratio: 0.7 "
+            "rand_ratio: 0.4"),
+      Batch("001122", 3,
+            "neg_num: 3 pair_size: 6 margin: 9 hard_ratio: 0 "
+            "rand_ratio: 0.7"),
+      // the anchors 0 and 2 both draw of rows 4 and 5
+      Batch("000011", 3, "margin: 9 hard_ratio: 0 rand_ratio: 1"),
+      Batch("000011", 3, "neg_num: 2 margin: 9 hard_ratio: 0.5 rand_ratio: 0")};
+  for (int i = 0; i < 5; ++i) {
+    SCOPED_TRACE(specs[i].prototxt);
+    const vector<BatchDraw> draws = AllDraws(Oracle(specs[i]));
+    ASSERT_GT(draws.size(), 1);
+    LayerRig<TypeParam> rig(specs[i]);
+    const int kForwards = 1600;
     vector<int> count(draws.size(), 0);
-    for (int k = 0; k < kDraws; ++k) {
+    for (int k = 0; k < kForwards; ++k) {
       rig.Forward(k + 1);
-      int index = 0, nearest = 0;
-      double distance = std::numeric_limits<double>::infinity();
-      for (std::map<Rows, double>::const_iterator it = draws.begin();
-           it != draws.end(); ++it, ++index) {
-        const double loss = oracle.Evaluate(vector<Rows>(1, it->first)).loss;
-        if (std::abs(loss - rig.Top(0)[0]) < distance) {
-          distance = std::abs(loss - rig.Top(0)[0]);
-          nearest = index;
-        }
-      }
-      ASSERT_LT(distance, 1e-5);
-      ++count[nearest];
+      const int drawn = NearestDraw(draws, rig.Top(0)[0]);
+      ASSERT_NEAR(draws[drawn].outcome.loss, rig.Top(0)[0], 1e-5);
+      ++count[drawn];
     }
-    int index = 0;
-    for (std::map<Rows, double>::const_iterator it = draws.begin();
-         it != draws.end(); ++it, ++index) {
-      const double p = it->second;
-      EXPECT_NEAR(kDraws * p, count[index],
-                  5 * std::sqrt(kDraws * p * (1 - p)));
+    for (int k = 0; k < draws.size(); ++k) {
+      const double p = draws[k].probability;
+      EXPECT_NEAR(kForwards * p, count[k],
+                  5 * std::sqrt(kForwards * p * (1 - p)));
     }
   }
+}
+
+// The check itself: it does not depend on type and device.
+class RankHardLossLayerCheckTest : public CPUDeviceTest<double> {};
+
+TEST_F(RankHardLossLayerCheckTest, TestTeeth) {
+  ExpectTeeth(Batch("001122", 3, "neg_num: 9", "loss_weight: 2.5"));
+  ExpectTeeth(Batch("001122", 3, "neg_num: 2 margin: 2", "loss_weight: 2.5"));
 }
 
 }  // namespace caffe

@@ -1016,16 +1016,6 @@ TYPED_TEST(TripletLossLayerTest, TestGradientRelative) {
   }
 }
 
-TYPED_TEST(TripletLossLayerTest, TestTeeth) {
-  const string weight = "loss_weight: 2.5";
-  ExpectTeeth(Groups(2, 3, "margin: 9", weight));
-  ExpectTeeth(Rows(3, 3, 3, "losstype: RATIO margin: 9 distance: L2", weight));
-  ExpectTeeth(Rows(4, 3, 3, "losstype: SOFT distance: COSINE", weight));
-  for (int i = 0; i < 4; ++i) {
-    ExpectTeeth(Mined("010201", 3, kMinings[i], weight));
-  }
-}
-
 // ---- What is slow or random, on the CPU only.
 
 template <typename Dtype>
@@ -1074,6 +1064,36 @@ TYPED_TEST(TripletLossLayerCPUTest, TestDrawsAreUniform) {
        ++it) {
     EXPECT_NEAR(mean, it->second, 5 * sigma) << "loss " << it->first;
   }
+}
+
+// The check itself: it does not depend on type and device.
+class TripletLossLayerCheckTest : public CPUDeviceTest<double> {};
+
+TEST_F(TripletLossLayerCheckTest, TestTeeth) {
+  const string weight = "loss_weight: 2.5";
+  ExpectTeeth(Groups(2, 3, "margin: 9", weight));
+  ExpectTeeth(Rows(3, 3, 3, "losstype: RATIO margin: 9 distance: L2", weight));
+  ExpectTeeth(Rows(4, 3, 3, "losstype: SOFT distance: COSINE", weight));
+  for (int i = 0; i < 4; ++i) {
+    ExpectTeeth(Mined("010201", 3, kMinings[i], weight));
+  }
+}
+
+// A hinge that is exactly 0 is counted, neither compared nor passed over.
+TEST_F(TripletLossLayerCheckTest, TestCheckCountsKinks) {
+  LayerSpec spec = Rows(3, 2, 1, "margin: 2");
+  const double a[] = {0, 0}, p[] = {1, 1}, n[] = {2, 1.75};
+  spec.bottoms[0].values.assign(a, a + 2);
+  spec.bottoms[1].values.assign(p, p + 2);
+  spec.bottoms[2].values.assign(n, n + 2);
+  metric_test::GradientReport report = metric_test::CheckGradient(spec);
+  EXPECT_EQ(0, report.kinks);  // 1 - 4 + 2 < 0, 1 - 3.0625 + 2 < 0
+  EXPECT_EQ(0, report.largest);
+  spec.prototxt = Prototxt("margin: 3");
+  report = metric_test::CheckGradient(spec);
+  EXPECT_EQ(3, report.kinks);  // 1 - 4 + 3 = 0, in each bottom
+  EXPECT_EQ(3, report.checked);
+  EXPECT_LE(report.error, Tolerance<double>::Difference());
 }
 
 }  // namespace caffe
