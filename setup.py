@@ -7,7 +7,7 @@ tree are copied into the package, for `caffe-metric patch`.
 
 from pathlib import Path
 
-from pybind11.setup_helpers import Pybind11Extension
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
@@ -60,6 +60,7 @@ def extensions() -> list[Pybind11Extension]:
     ]
 
 
+ParallelCompile("CMAKE_BUILD_PARALLEL_LEVEL", default=0).install()
 setup(
     package_dir={"": "python"},
     py_modules=[Path(name).stem for name in names("python/*.py")],

@@ -41,7 +41,7 @@ def run(command: list[str], failure: str, **options) -> str:
     if done.returncode != 0:
         words = (done.stdout + done.stderr).strip().splitlines() or [f"exit {done.returncode}"]
         errors = [line for line in words if line.startswith(("E:", "dpkg-source: error"))]
-        raise FetchError(f"{failure} ({(errors or words)[-1].strip()})")
+        raise FetchError(f"{failure} ({[*errors, words[-1]][0].strip()})")
     return done.stdout
 
 
