@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from caffe_metric import patch
+from caffe_metric.errors import UserError
 from caffe_metric.patch import journal
 from caffe_trees import layer_source, make_tree, snapshot
 
@@ -126,7 +127,26 @@ def test_recovery_may_be_killed_too(tmp_path):
     assert content(root) == after
 
 
-def test_two_patchers_do_not_meet(tmp_path):
+def test_two_patchers_do_not_meet(tmp_path, monkeypatch):
     root = tree(tmp_path / "tree")
-    with journal.locked(root.resolve()), pytest.raises(Exception, match="is at work in this tree"):
+    before = snapshot(root)
+    monkeypatch.setattr(journal, "PATIENCE", 0.1)
+    with journal.locked(root.resolve()), pytest.raises(UserError, match="another caffe-metric"):
         patch.apply(root)
+    assert snapshot(root) == before
+
+
+def test_a_patcher_waits_for_another(tmp_path):
+    root = tree(tmp_path / "tree")
+    many = [
+        subprocess.Popen(
+            [sys.executable, "-m", "caffe_metric", "patch", str(root), "--replace"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(3)
+    ]
+    said = [process.communicate()[0].decode() for process in many]
+    assert all(process.returncode == 0 for process in many)
+    assert sum("nothing to do" in words for words in said) == 2
+    assert patch.check(root).whole

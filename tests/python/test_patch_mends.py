@@ -100,6 +100,15 @@ BROKEN = {
             " OPTIONAL_COMPONENTS system)\n",
         )
     ],
+    "boost-python-cmake": [
+        (
+            "cmake/Dependencies.cmake",
+            'find_package(Boost 1.46 COMPONENTS "python-py${boost_py_version}")\n'
+            "set(Boost_PYTHON_FOUND ${Boost_PYTHON-PY${boost_py_version}_FOUND})\n",
+            'find_package(Boost 1.46 COMPONENTS "python${boost_py_version}")\n'
+            "set(Boost_PYTHON_FOUND ${Boost_PYTHON${boost_py_version}_FOUND})\n",
+        )
+    ],
     "python3-cmake": [
         (
             CMAKE,
@@ -220,7 +229,7 @@ def test_the_makefile(tmp_path, newline):
     report = patch.apply(root)
     after = (root / "Makefile").read_bytes().decode()
     assert set(report.plan.mended) == {
-        "boost-python-name",
+        "boost-python-makefile",
         "boost-system-makefile",
         "hdf5-folders",
         "opencv4-makefile",
@@ -257,7 +266,7 @@ def test_make_understands_the_mended_makefile(tmp_path):
 
 def test_every_mend_has_a_case_a_reason_and_a_name_of_its_own():
     makefile = {
-        "boost-python-name",
+        "boost-python-makefile",
         "boost-system-makefile",
         "hdf5-folders",
         "opencv4-makefile",

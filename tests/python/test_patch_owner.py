@@ -163,6 +163,18 @@ def test_revert_keeps_what_the_owner_and_a_build_added(root):
     assert [p.name for p in (root / "include/caffe_metric").rglob("*")] == ["own.hpp"]
 
 
+def test_an_owner_who_put_a_file_back_by_hand_may_go_on(root):
+    """As `git checkout` of the changed files does."""
+    patch.apply(root)
+    (root / PROTO).write_text(STOCK)
+    assert not patch.check(root).whole
+    assert patch.apply(root).changed
+    assert patch.check(root).whole
+    (root / PROTO).write_text(STOCK)
+    assert patch.revert(root)
+    assert (root / PROTO).read_text() == STOCK
+
+
 def test_reverting_twice_is_no_error(root, command):
     patch.apply(root)
     before_second = command("patch", root, "--revert")

@@ -64,7 +64,7 @@ class Base:
         if before is None or records.digest(text.encode(before)) != entry.before:
             self.conflicts[path] = ()
             return current
-        if untouched == entry.after:
+        if untouched in (entry.after, entry.before):
             return before
         if entry.action == "changed" and current is not None:
             after = tree.read_text(self.root / records.after_path(path))

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from caffe_metric.patch.record import FOLDER
 JOURNAL = f"{FOLDER}/journal.json"
 NEXT = f"{FOLDER}/next"
 STAGED_JOURNAL = f"{NEXT}/journal.json"
+PATIENCE = 30  # seconds to wait for another patcher
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,27 @@ def reached(step: str) -> None:
 
 @contextlib.contextmanager
 def locked(root: Path):
-    """Keeps a second patcher out of the tree."""
+    """Keeps a second patcher out of the tree; waits a while for one that is at work."""
     handle = os.open(root, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{root}: another caffe-metric patch is at work in this tree") from None
-        except OSError:
-            pass  # a file system without locks
+        _lock(handle, root)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, root: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise UserError(f"{root}: another caffe-metric patch is at work here") from None
+            time.sleep(0.02)
+        except OSError:
+            return  # a file system without locks
 
 
 def recover(root: Path) -> bool:

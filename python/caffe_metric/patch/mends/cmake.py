@@ -18,6 +18,7 @@ _BOOST = re.compile(
     r"\bfind_package\s*\(\s*Boost\b[^()]*?\bCOMPONENTS\b[^()]*?(\s+system)(?=[\s)])[^()]*(\))",
     re.IGNORECASE,
 )
+_PYTHON_PY = re.compile(r"\b(?:python|Boost_PYTHON)(-py|-PY)(?=\$\{|\d)")
 _PYTHON_2 = re.compile(r"\bset\s*\(\s*python_version\s+\"?(2)(?:\.\d)?\"?\s+CACHE\b", re.IGNORECASE)
 _GLOG = re.compile(r"\binclude\s*\(\s*\"?cmake/External/glog\.cmake\"?\s*\)()", re.IGNORECASE)
 
@@ -54,6 +55,10 @@ def boost_system(text: str) -> list[Edit]:
     return edits
 
 
+def boost_python(text: str) -> list[Edit]:
+    return [replace_group(m, 1, "") for m in _PYTHON_PY.finditer(blank_hash_comments(text))]
+
+
 def python_3(text: str) -> list[Edit]:
     return [replace_group(match, 1, "3") for match in _PYTHON_2.finditer(blank_hash_comments(text))]
 
@@ -83,6 +88,12 @@ MENDS = (
         "Boost 1.89 has no system library (headers only since 1.69): it is optional",
         CMAKE,
         boost_system,
+    ),
+    Mend(
+        "boost-python-cmake",
+        "Boost.Python's component is named python311, not python-py311, since Boost 1.67",
+        CMAKE,
+        boost_python,
     ),
     Mend(
         "python3-cmake",

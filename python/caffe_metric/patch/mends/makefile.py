@@ -97,7 +97,7 @@ def _insert(text: str, where: re.Pattern, lines: str) -> list[Edit]:
 
 MENDS = (
     Mend(
-        "boost-python-name",
+        "boost-python-makefile",
         "Boost.Python's library has the Python version in its name since Boost 1.67",
         _MAKEFILE,
         python_libraries,
