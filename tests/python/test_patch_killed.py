@@ -4,6 +4,8 @@ Every step between two system calls of the transaction is a place to die, by SIG
 of its own. The next call of any kind then finds a tree that is whole.
 """
 
+import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -17,44 +19,53 @@ from caffe_metric.patch import journal
 from caffe_trees import layer_source, make_tree, snapshot
 
 ROOT = Path(patch.__file__).resolve().parents[2]
-
-# Dies once, at step `at`. "alone": no second process is there to carry the change out. "worker":
-# the process dies that makes the steps. "waiting": the command dies while its worker makes them.
-KILLED = """
-import contextlib, dataclasses, os, signal, sys
-from pathlib import Path
-from caffe_metric import patch
-from caffe_metric.patch import journal, payload
-root, action, at, who = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-steps, main, died = 0, os.getpid(), Path(root + ".died")
-def reached(step):
-    global steps
-    steps += 1
-    if steps == at and not died.exists():
-        died.touch()
-        os.kill(main if who == "waiting" else os.getpid(), signal.SIGKILL)
-journal.reached = reached
-if who == "alone":
-    journal._own_process = lambda: contextlib.nullcontext(True)
-ours = payload.load()
-few = dataclasses.replace(ours, sources=tuple(s for s in ours.sources if "norm" in s.path))
-if action == "apply":
-    patch.apply(root, replace=True, payload=few)
-else:
-    patch.revert(root)
-print(steps)
-"""
+EVERYTHING = patch.payload.load()
+PAYLOAD = dataclasses.replace(  # enough to add, change, replace and remove
+    EVERYTHING, sources=tuple(s for s in EVERYTHING.sources if "norm" in s.path)
+)
 
 
-def run_and_kill(root, action, at, who):
-    Path(f"{root}.died").unlink(missing_ok=True)
-    return subprocess.run(
-        [sys.executable, "-c", KILLED, str(root), action, str(at), who],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run_and_kill(root, action, at, who="alone"):
+    """Runs the action in a forked process that dies once, at step `at`; waits for all it started.
+
+    who: "alone": the process has no second one to carry the change out. "worker": the one dies that
+    makes the steps. "waiting": the command dies while its worker makes them. Returns the status,
+    and how many steps were reached.
+    """
+    died = Path(f"{root}.died")
+    died.unlink(missing_ok=True)
+    reader, writer = os.pipe()
+    main = os.fork()
+    if main == 0:
+        with contextlib.suppress(BaseException):
+            os.close(reader)
+            _act_and_die(root, action, at, who, died, writer)
+            os._exit(0)
+        os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        steps = len(pipe.read())  # ends when the last process has
+    return os.waitpid(main, 0)[1], steps
+
+
+def _act_and_die(root, action, at, who, died, writer):
+    main, steps = os.getpid(), 0
+
+    def reached(step):
+        nonlocal steps
+        steps += 1
+        os.write(writer, b".")
+        if steps == at and not died.exists():
+            died.touch()
+            os.kill(main if who == "waiting" else os.getpid(), signal.SIGKILL)
+
+    journal.reached = reached
+    if who == "alone":
+        journal._own_process = lambda: contextlib.nullcontext(True)
+    if action == "apply":
+        patch.apply(root, replace=True, payload=PAYLOAD)
+    else:
+        patch.revert(root)
 
 
 def tree(root):
@@ -76,11 +87,11 @@ def ends(tmp_path, action):
     """(before, after, number of steps) of a run that nobody kills."""
     root = tree(tmp_path / "undisturbed")
     if action == "revert":
-        run_and_kill(root, "apply", -1, "alone")
+        patch.apply(root, replace=True, payload=PAYLOAD)
     before = content(root)
-    done = run_and_kill(root, action, -1, "alone")
-    assert done.returncode == 0, done.stderr
-    return before, content(root), int(done.stdout)
+    status, steps = run_and_kill(root, action, -1)
+    assert status == 0
+    return before, content(root), steps
 
 
 @pytest.mark.parametrize("action", ["apply", "revert"])
@@ -91,12 +102,12 @@ def test_killed_at_every_step(tmp_path, action):
     for at in range(1, steps + 1):
         root = tree(tmp_path / f"at{at}")
         if action == "revert":
-            run_and_kill(root, "apply", -1, "alone")
-        assert run_and_kill(root, action, at, "alone").returncode == -signal.SIGKILL
-        status = patch.check(root)  # which is of a larger payload: never `current`
+            patch.apply(root, replace=True, payload=PAYLOAD)
+        assert run_and_kill(root, action, at)[0] == signal.SIGKILL
+        status = patch.check(root, PAYLOAD)
         assert content(root) in (before, after), at
         outcomes.append(content(root) == after)
-        assert not status.touched, at
+        assert status.version == "" or status.whole, at
         assert not (root / journal.NEXT).exists() and not (root / journal.JOURNAL).exists()
         if action == "revert" and outcomes[-1]:
             assert snapshot(root) == after, at
@@ -119,10 +130,10 @@ def test_no_other_call_is_needed_while_one_of_two_processes_lives(tmp_path, who)
 def test_recovery_may_be_killed_too(tmp_path):
     _, after, steps = ends(tmp_path, "apply")
     root = tree(tmp_path / "tree")
-    run_and_kill(root, "apply", steps - 8, "alone")
+    run_and_kill(root, "apply", steps - 8)
     assert (root / journal.JOURNAL).exists()
     for _ in range(3):
-        run_and_kill(root, "apply", 2, "alone")
+        run_and_kill(root, "apply", 2)
     patch.check(root)
     assert content(root) == after
 

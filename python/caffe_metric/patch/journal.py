@@ -17,6 +17,7 @@ import os
 import shutil
 import threading
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,7 +171,9 @@ def _own_process():
     if threading.active_count() > 1 or not hasattr(os, "fork"):
         yield True
         return
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which a library may have
+        child = os.fork()
     if child:
         yield False
         os.waitpid(child, 0)  # what it left undone, the journal tells
