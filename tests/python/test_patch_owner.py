@@ -342,3 +342,19 @@ def test_another_layer_class_gets_the_proto_only_and_is_told_so(tmp_path, comman
     assert new == set(before)
     assert patch.revert(root)
     assert snapshot(root) == before
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "class A { void f() { Forward_cpu(bottom, top); } };\ntemplate <class T> class Layer\n{\n"
+        "  virtual void Forward_cpu(const std::vector< Blob<T> * > &b) = 0;\n};",
+        "template <typename Dtype> class Layer;\nclass LayerBase { int Layer; };\n"
+        "template <typename Dtype>\nclass CAFFE_DLL Layer : public LayerBase {\n};",
+        "// nothing that tells\n",
+    ],
+)
+def test_a_layer_class_of_one_type_takes_the_layers(tmp_path, layer):
+    root = make_tree(tmp_path, files={"include/caffe/layer.hpp": layer})
+    assert patch.apply(root).plan.kind.layers_fit
+    assert (root / NORM).exists()

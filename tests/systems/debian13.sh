@@ -6,6 +6,7 @@
 # By root, on a Debian or Ubuntu with a network. FOLDER (build/debian13) gets a minimal Debian 13 by
 # debootstrap, from the mirror that this machine's apt uses, and in it Caffe's build. What is done
 # already is not done again. The last lines say what was built with, and what the gtests said.
+# shellcheck disable=SC2016  # apt and dpkg expand $(SITE) and ${Version}
 set -eu
 
 top=$(cd "$(dirname -- "$0")/../.." && pwd -P)
@@ -30,6 +31,7 @@ site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Label: De
 
 if [ ! -d "$system" ]; then
   command -v debootstrap >/dev/null || apt-get install -y --no-install-recommends debootstrap
+  ! grep -q " $system.new/" /proc/mounts || fail "$system.new holds mounts of a run that broke off"
   rm -rf "$system.new"
   debootstrap --variant=minbase "$release" "$system.new" "$site" >"$folder/debootstrap.log" 2>&1 ||
     fail "debootstrap failed: $(tail -n 1 "$folder/debootstrap.log") (see $folder/debootstrap.log)"
@@ -67,7 +69,9 @@ inside env PYTHONPATH=/project/python python3 -m caffe_metric patch /caffe
 
 # --- Built, and tested
 
-tests=$(cd "$top/tests/cpp" && ls test_*_layer.cpp | sed 's/^test_//; s/\.cpp$//' | paste -sd, -)
+tests=$(for file in "$top"/tests/cpp/test_*_layer.cpp; do
+  basename "$file" .cpp | sed 's/^test_//'
+done | paste -sd, -)
 { inside cmake -S /caffe -B /caffe/build -G Ninja -DCMAKE_BUILD_TYPE=Release -DCPU_ONLY=ON \
   -DBLAS=Open -DBUILD_docs=OFF -DBUILD_matlab=OFF "-DBUILD_only_tests=$tests" \
   -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache &&
@@ -80,9 +84,9 @@ inside /caffe/build/test/test.testbin --gtest_shuffle '--gtest_filter=-*GPU*' \
   fail "gtests failed: $(grep -m 1 'FAILED' "$folder/gtests.log") (see $folder/gtests.log)"
 inside env PYTHONPATH=/caffe/python python3 -c 'import caffe; assert "Norm" in caffe.layer_type_list()'
 
-. "$system/etc/os-release"
+name=$(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' "$system/etc/os-release")
 version() { inside dpkg-query -W -f '${Version}' "$1"; }
-echo "$PRETTY_NAME: gcc $(inside gcc -dumpversion), Boost $(version libboost-dev)," \
+echo "$name: gcc $(inside gcc -dumpversion), Boost $(version libboost-dev)," \
   "OpenCV $(version libopencv-dev), protobuf $(version libprotobuf-dev)," \
   "Python $(inside python3 -c 'import platform; print(platform.python_version())')," \
   "CMake $(version cmake)"

@@ -56,9 +56,10 @@ def kind_of(read) -> Kind:
     parameters = re.findall(r"\b(?:typename|class)\s+(\w+)", found.group(1) or "")
     if len(parameters) != 1:
         return Kind(False, f"its Layer is Layer<{', '.join(parameters)}>, not Layer<Dtype>")
+    # declarations, not calls
+    forwards = [f for f in re.findall(r"\bForward_cpu\s*\(([^()]*)\)", code) if "Blob" in f]
     blobs = rf"Blob\s*<\s*{parameters[0]}\s*>\s*\*"
-    forward = re.search(r"\bForward_cpu\s*\(([^()]*)\)", code)
-    if forward and not re.search(blobs, forward.group(1)):
+    if forwards and not any(re.search(blobs, arguments) for arguments in forwards):
         return Kind(False, "its Layer's Forward_cpu takes other arguments than Blob<Dtype>s")
     return Kind(True)
 
