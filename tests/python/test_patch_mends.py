@@ -4,8 +4,10 @@ BROKEN holds, for each mend, a text that has the break and what becomes of it; W
 look alike and have it not. What a compiler makes of the mended stock tree is seen by building it.
 """
 
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from caffe_metric import patch
@@ -297,3 +299,9 @@ def test_the_command_lists_mends_and_leaves_them_out(tmp_path, command):
 def test_an_unknown_mend_is_an_error(tmp_path):
     with pytest.raises(UserError, match="no such mend: x"):
         patch.apply(make_tree(tmp_path), without=("x",))
+
+
+def test_the_page_lists_every_mend_with_its_reason():
+    page = (Path(__file__).resolve().parents[2] / "docs/patch.md").read_text()
+    listed = set(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", page, re.MULTILINE))
+    assert listed == {(mend.name, mend.reason) for mend in MENDS}
