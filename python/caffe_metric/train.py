@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from caffe_metric import weights as weights_command
 from caffe_metric.errors import UserError
 from caffe_metric.progress import Progress
 from caffe_metric.training.process import Training
@@ -82,18 +83,27 @@ def run(args):
     if args.weights and not Path(args.weights).exists():
         raise UserError(f"{args.weights}: no such file")
     with contextlib.ExitStack() as stack:
-        log_path = args.log
-        if not log_path:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            log_path = Path(folder, "caffe.log")
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        weights, snapshot = (_fitted(path, plan, folder) for path in (args.weights, snapshot))
+        log_path = args.log or folder / "caffe.log"
         training = stack.enter_context(
-            Training(args.solver, log_path, args.weights, snapshot, args.threads)
+            Training(args.solver, log_path, weights, snapshot, args.threads)
         )
         watch(training, plan, Progress(), _warn)
         print(describe(training.log, plan))
         for path in training.log.snapshots[-2:]:
             print(path)
     return 0
+
+
+def _fitted(path, plan, folder):
+    """`path`, or a copy in `folder` with MarginInnerProduct's second blob as the net has it."""
+    if not path or not plan.counts or not plan.net or weights_command.fits(path, plan.net):
+        return path
+    copy = folder / Path(path).name
+    for line in weights_command.fit(path, str(copy), plan.net):
+        print(line)
+    return str(copy)
 
 
 def _warn(text):

@@ -62,7 +62,7 @@ def test_a_number_that_is_not_finite_is_remembered(word):
 
 
 def test_the_line_shows_what_the_layers_report():
-    plan = Plan(80, "x", {"active": "active"})
+    plan = Plan(80, "x", reports={"active": "active"})
     text = describe(parse(LINES), plan, seconds=30)
     assert text == "20/80  loss 1.5e-05  active 0.875  90 s left"
 

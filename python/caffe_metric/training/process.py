@@ -87,11 +87,11 @@ class Training:
         if self.log.bad:
             iteration, name, value = self.log.bad
             self.stop()
-            raise UserError(f"{self.log_path}: iteration {iteration}: {name} is {value}; stopped")
+            raise UserError(f"iteration {iteration}: {name} is {value}; stopped")
         if code is None:
             self.seconds = time.monotonic() - self._started
         elif code or not self.log.done:
-            raise UserError(f"caffe train: {self.last_words(code)} (log: {self.log_path})")
+            raise UserError(f"caffe train: {self.last_words(code)}")
         return code is not None
 
     def _read(self):

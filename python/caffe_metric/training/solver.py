@@ -30,12 +30,15 @@ class Plan:
 
     reports: {name of a top: what it tells}, of the tops that report on our layers.
     collapsed: {name of a loss top: its value when all embeddings are equal}.
+    counts: whether a layer keeps an iteration count (MarginInnerProduct).
     """
 
     max_iter: int
     snapshot_prefix: str
+    net: str = ""
     reports: dict = field(default_factory=dict)
     collapsed: dict = field(default_factory=dict)
+    counts: bool = False
 
     def newest_snapshot(self, folder="."):
         """The solver state with the highest iteration. Raises UserError if there is none."""
@@ -60,13 +63,14 @@ def read_plan(path, folder="."):
     from caffe.proto import caffe_pb2
 
     solver = parse(path, caffe_pb2.SolverParameter())
-    plan = Plan(solver.max_iter, solver.snapshot_prefix or str(Path(path).with_suffix("")))
+    prefix = solver.snapshot_prefix or str(Path(path).with_suffix(""))
+    plan = Plan(solver.max_iter, prefix, solver.net or solver.train_net)
     net = caffe_pb2.NetParameter()
     if solver.HasField("net_param"):
         net = solver.net_param
-    elif solver.net or solver.train_net:
+    elif plan.net:
         with contextlib.suppress(UserError):
-            net = parse(Path(folder, solver.net or solver.train_net), net)
+            net = parse(Path(folder, plan.net), net)
     for layer in net.layer:
         if not any(rule.HasField("phase") and rule.phase != 0 for rule in layer.include):
             _learn_tops(plan, layer)
@@ -82,6 +86,7 @@ _REPORTS = {
 
 def _learn_tops(plan, layer):
     layer_kind = kind(layer)
+    plan.counts |= layer_kind == "MarginInnerProduct"
     plan.reports.update(zip(layer.top[1:], _REPORTS.get(layer_kind, [])))
     if layer_kind != layer.type or not layer.top:
         return  # a Python layer's parameters are in its own text

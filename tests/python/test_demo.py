@@ -1,0 +1,123 @@
+"""The demo: its data, its numbers, its page, and the whole of it on the digits in a few seconds.
+
+Quality is asserted by `./run demo` on Fashion-MNIST only; here the whole is run with short
+trainings, to see that everything fits together and that nothing is done twice.
+"""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from caffe_metric import paths
+from caffe_metric.dataset.lmdb_file import lmdb_names
+from caffe_metric.demo.databases import TEST, make_databases
+from caffe_metric.demo.images import FASHION_FOLDER, UNSEEN, load_images
+from caffe_metric.demo.measure import measure
+from caffe_metric.demo.neighbours import COUNT, neighbours_html, query_rows
+from caffe_metric.demo.trainings import EXAMPLES
+from caffe_metric.errors import UserError
+from caffe_metric.training.process import caffe_tool
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_images("/no/such/folder")
+
+
+def test_digits_stand_in_where_fashion_mnist_is_missing(digits):
+    assert "digits" in digits.title
+    assert len(digits.train.labels) == 1198
+    assert digits.pixels().shape == (599, 28, 28)
+    assert set(digits.train.labels) == set(digits.test.labels) == set(range(10))
+
+
+@pytest.mark.skipif(not FASHION_FOLDER.exists(), reason="dataset-fashion-mnist is not installed")
+def test_raw_pixels_of_fashion_mnist_have_the_known_numbers():
+    images = load_images()
+    assert len(images.train.labels) == 60000
+    pixels = images.pixels().reshape(10000, -1).astype(np.float32)
+    found = measure(pixels, images.test.labels, images.unseen())
+    assert found.recall_at_1 == pytest.approx(0.852, abs=5e-4)
+    assert found.unseen_auc == pytest.approx(0.697, abs=5e-4)
+    assert found.roc.far[-1] == 1
+    assert found.histograms.sum() == 3000 * 2999 // 2
+
+
+def test_databases_keep_the_unseen_out_and_are_made_once(digits, tmp_path):
+    made = make_databases(digits, tmp_path)
+    labels = (tmp_path / "train_pk.lmdb/labels.txt").read_text().split()[1::2]
+    assert len(labels) == 10 - len(UNSEEN)
+    assert len(lmdb_names(tmp_path / TEST)) == 599
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/data.mdb")}
+    assert make_databases(digits, tmp_path) == made
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/data.mdb")} == stamps
+    changed = make_databases(digits, tmp_path, seed=7)
+    assert changed["train_pk.lmdb"] != made["train_pk.lmdb"]
+    assert changed[TEST] == made[TEST]
+
+
+def test_wrong_neighbours_are_marked_and_counted(rng):
+    labels = np.repeat(np.arange(2), 6)
+    images = rng.integers(0, 256, (12, 28, 28)).astype(np.uint8)
+    # Classes are apart, but row 5 lies beside the others.
+    embeddings = np.eye(2)[labels] + 0.01 * rng.normal(size=(12, 2))
+    embeddings[5] = [-0.5, 1]
+    assert query_rows(labels).tolist() == [0, 6]
+    page, wrong, shown = neighbours_html(embeddings, labels, images, ("<a>", "b"), {1})
+    assert shown == 2 * COUNT
+    assert page.count("class=wrong") == wrong
+    # Of the first: 4 right, then 4 wrong; of the other: 5 right, then row 5 and 2 wrong.
+    assert wrong == 4 + 3
+    assert "&lt;a&gt;" in page
+    assert "<a>" not in page
+    assert page.count("unseen") == 1
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A repository with the examples, their trainings cut short."""
+    shutil.copytree(paths.tree() / "examples", tmp_path / "examples")
+    for example in EXAMPLES.values():
+        solver = tmp_path / example / "solver.prototxt"
+        solver.write_text(re.sub(r"max_iter: \d+", "max_iter: 40", solver.read_text()))
+    (tmp_path / "build/demo").mkdir(parents=True)
+    return tmp_path
+
+
+def test_the_whole_on_the_digits(root, capsys, monkeypatch):
+    pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
+    try:
+        caffe_tool()
+    except UserError:
+        pytest.skip("the caffe tool is not built: ./run build")
+    from caffe_metric.demo import maps
+    from caffe_metric.demo.__main__ import demo
+
+    monkeypatch.setattr(maps, "A_CLASS", 5)
+    folder = root / "build/demo"
+    first = demo(root, folder, "/no/such/folder")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert list(summary) == ["pixels", "triplet", "rank_hard", "margin"]
+    for numbers in summary.values():
+        assert {"recall_at_1", "unseen_auc", "unseen_tar_at_far_1"} <= set(numbers)
+        assert all(0 < number <= 1 for number in numbers.values())
+    # 40 short iterations: learnt something, if not much.
+    assert all(one.recall_at_1 > 0.8 for one in first.values())
+    page = (folder / "report.html").read_text()
+    assert page.count('src="data:image/png;base64,') == 4 + 4 * 10 * (1 + COUNT)
+    assert not re.search(r"(src|href)=\"?(?!data:)", page)
+    assert "http" not in page
+    assert "$" not in page
+    assert capsys.readouterr().err == ""
+    models = {path: path.stat().st_mtime_ns for path in folder.glob("*.caffemodel")}
+    assert len(models) == 3
+    again = demo(root, folder, "/no/such/folder")
+    assert capsys.readouterr().out.count("from an earlier run") == 3
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.caffemodel")} == models
+    assert again["margin"].unseen_auc == first["margin"].unseen_auc
+    solver = root / EXAMPLES["triplet"] / "solver.prototxt"
+    solver.write_text(solver.read_text().replace("base_lr: 0.001", "base_lr: 0.002"))
+    demo(root, folder, "/no/such/folder")
+    assert capsys.readouterr().out.count("from an earlier run") == 2
