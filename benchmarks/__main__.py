@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "build" / "bench"
 
 
-class BenchError(Exception):
-    """Says why there is no result."""
+class CaseError(Exception):
+    """Says why a case has no result."""
 
 
 def run_case(case: str, threads: int, quick: bool) -> Result:
@@ -36,7 +36,7 @@ def run_case(case: str, threads: int, quick: bool) -> Result:
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
         if done.returncode != 0:
             last = (done.stderr.strip() or f"ended with {done.returncode}").splitlines()[-1]
-            raise BenchError(f"{case}: {last}")
+            raise CaseError(f"{case}, {threads} threads: {last}")
         return Result.of(json.loads(output.read_text(encoding="utf-8")))
 
 
@@ -56,21 +56,33 @@ def machine() -> dict:
     }
 
 
-def measure(cases: list[str], quick: bool) -> Result:
-    """All cases with one thread, then those that can use more with all."""
+def measure(cases: list[str], quick: bool) -> tuple[Result, list[str]]:
+    """All cases with one thread, then those that can use more with all; and what went wrong."""
     runs = [(case, 1) for case in cases]
     if (os.cpu_count() or 1) > 1:
         runs += [(case, os.cpu_count()) for case in cases if case in ALL_THREADS]
     total = Result()
+    errors = []
     for number, (case, threads) in enumerate(runs, 1):
         if sys.stdout.isatty():
             print(f"\r\033[K[{number}/{len(runs)}] {case}", end="", flush=True)
-        result = run_case(case, threads, quick)
+        try:
+            result = run_case(case, threads, quick)
+        except CaseError as error:
+            errors.append(str(error))
+            continue
         total.rows += result.rows
         total.points += result.points
     if sys.stdout.isatty():
         print("\r\033[K", end="")
-    return total
+    return total, errors
+
+
+def write(name: str, text: str) -> Path:
+    """Writes a file of the output folder, beside it first."""
+    new = OUTPUT / f"{name}.new"
+    new.write_text(text, encoding="utf-8")
+    return new.replace(OUTPUT / name)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -89,21 +101,24 @@ def main(argv: list[str] | None = None) -> int:
     about = machine()
     try:
         older.build()
-        result = measure(args.case or list(CASES), args.quick)
-    except (BenchError, older.BuildError) as error:
+    except older.BuildError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    result, errors = measure(args.case or list(CASES), args.quick)
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    written = OUTPUT / "results.json.new"
-    written.write_text(json.dumps({"machine": about, **result.as_dict()}, indent=1) + "\n")
-    written.replace(OUTPUT / "results.json")
-    pictures = plot.draw(result, OUTPUT)
+    written = [
+        write("results.json", json.dumps({"machine": about, **result.as_dict()}, indent=1) + "\n"),
+        write("results.md", table.markdown(result.rows, about)),
+        *plot.draw(result, OUTPUT),
+    ]
     print(table.text(result.rows, about))
-    print(f"Written: {', '.join(str(path.relative_to(ROOT)) for path in pictures)}, results.json")
-    broken = [row for row in result.rows if row.verdict == "BROKEN"]
+    print("\nWritten:", *(str(path.relative_to(ROOT)) for path in written))
+    broken = sum(row.verdict == "BROKEN" for row in result.rows)
     if broken:
-        print(f"bench: {len(broken)} of the promised rows do not hold", file=sys.stderr)
-    return 1 if broken else 0
+        errors.append(f"{broken} of the promised rows do not hold")
+    for error in errors:
+        print(f"bench: {error}", file=sys.stderr)
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,12 @@ def text(rows: list[Row], machine: dict) -> str:
     return "\n".join([about(machine), "", *table])
 
 
+def markdown(rows: list[Row], machine: dict) -> str:
+    """The same table for a page."""
+    lines = [HEADER, ("---",) * len(HEADER), *(_cells(row) for row in rows)]
+    return "\n".join([about(machine), "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
+
+
 def about(machine: dict) -> str:
     """The machine in one line."""
     return (
