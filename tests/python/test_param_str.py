@@ -12,6 +12,7 @@ from caffe_metric.layers import param_str
     [
         ("", {}),
         ("  \n", {}),
+        ("{}", {}),
         ("margin: 0.2", {"margin": 0.2}),
         ("'margin': 0.2", {"margin": 0.2}),
         ("'margin': 0.2, 'swap': true", {"margin": 0.2, "swap": True}),

@@ -13,11 +13,12 @@ def parse(text: str) -> dict:
     """
     if not text.strip():
         return {}
-    for candidate in (text, "{" + text + "}"):
+    # A word in braces would be a mapping, too.
+    for candidate in (text, "{" + text + "}") if ":" in text else (text,):
         try:
             values = yaml.safe_load(candidate)
         except yaml.YAMLError:
             continue
-        if isinstance(values, dict) and ":" in text:  # else {word} would be one, too
+        if isinstance(values, dict):
             return values
     raise ValueError(f"param_str is no YAML mapping: {text!r}")
