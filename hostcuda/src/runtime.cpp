@@ -52,8 +52,9 @@ cudaError_t cudaFreeHost(void* host) {
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes,
-                       cudaMemcpyKind kind) {
+// A copy, and what it adds to the counters: copies to the host to `to_host`.
+cudaError_t Copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                 uint64_t* to_host) {
   if (bytes == 0) return cudaSuccess;
   Place target, source;
   if (!Find(to, bytes, &target) || !Find(from, bytes, &source)) {
@@ -63,7 +64,7 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes,
   if (kind != cudaMemcpyDefault && kind != found) return cudaErrorInvalidValue;
   memmove(target.p, source.p, bytes);
   if (found == cudaMemcpyDeviceToHost) {
-    ++hostcuda::counters.to_host;
+    ++*to_host;
     hostcuda::counters.to_host_bytes += bytes;
     hostcuda::Trace("copy to host %zu bytes", bytes);
   } else if (found == cudaMemcpyHostToDevice) {
@@ -74,9 +75,14 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes,
   return cudaSuccess;
 }
 
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes,
+                       cudaMemcpyKind kind) {
+  return Copy(to, from, bytes, kind, &hostcuda::counters.to_host);
+}
+
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes,
                             cudaMemcpyKind kind, cudaStream_t) {
-  return cudaMemcpy(to, from, bytes, kind);
+  return Copy(to, from, bytes, kind, &hostcuda::counters.to_host_async);
 }
 
 cudaError_t cudaMemset(void* device, int byte, size_t bytes) {

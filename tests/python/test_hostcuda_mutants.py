@@ -1,0 +1,123 @@
+"""Teeth of the host-emulated tests: a fault put into a kernel has to make one of them fail.
+
+A mutant is one .cu file with one place changed, compiled and linked as build/hostcuda does it
+with the original, whose other objects it shares.
+"""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hostcuda_build import BUILD, need_hostcuda, run
+
+need_hostcuda()
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Mutant:
+    """`old`, which stands once in the layer's .cu, becomes `new`; `test` has to fail."""
+
+    layer: str
+    old: str
+    new: str
+    test: str
+    says: str = "FAILED"
+
+
+MUTANTS = {
+    "wrong index": Mutant(
+        "triplet_loss",
+        "const Dtype x_p = x[static_cast<size_t>(rows.positive) * dim + k];",
+        "const Dtype x_p = x[static_cast<size_t>(rows.negative) * dim + k];",
+        "GpuParityTest/0.TestTripletLossMined",
+    ),
+    "missing term": Mutant(
+        "rank_hard_loss",
+        "of_anchor * anchor[k] + of_positive * anchor[dim + k];",
+        "of_anchor * anchor[k];",
+        "GpuParityTest/0.TestRankHardLoss",
+    ),
+    "host pointer": Mutant(
+        "margin_inner_product",
+        "bottom[1]->gpu_data(), norms_.gpu_data(),",
+        "bottom[1]->cpu_data(), norms_.gpu_data(),",
+        "GpuParityTest/0.TestMarginInnerProduct",
+        "SetTargetLogits was given the host pointer",
+    ),
+    "one element too many": Mutant(
+        "norm",
+        "    y[begin + k] = x[begin + k] * factor;",
+        "    y[begin + k + 1] = x[begin + k] * factor;",
+        "GpuParityTest/0.TestNorm",
+        "kernel NormRows, .* bytes after an allocation",
+    ),
+    "host reads the device": Mutant(
+        "norm",
+        "  CUDA_POST_KERNEL_CHECK;\n}\n\ntemplate",
+        "  CUDA_POST_KERNEL_CHECK;\n  norms[0] += 1;\n}\n\ntemplate",
+        "GpuParityTest/0.TestNorm",
+        "host code touched device memory",
+    ),
+    "loss weight forgotten": Mutant(
+        "rank_hard_loss",
+        "const Dtype scale = loss_diff[0] / normalizer;",
+        "const Dtype scale = 1 / normalizer;",
+        "RankHardLoss*/2.*:RankHardLoss*/3.*",
+    ),
+}
+
+
+def build_mutant(mutant, folder):
+    """Compiles and links the mutant's test program."""
+    original = ROOT / "src" / "caffe" / "layers" / f"{mutant.layer}_layer.cu"
+    source = original.read_text()
+    assert source.count(mutant.old) == 1, "the place to change has changed"
+    (folder / original.name).write_text(source.replace(mutant.old, mutant.new))
+    rewritten = folder / f"{original.name}.cpp"
+    headers = sorted((ROOT / "include" / "caffe_metric").glob("*.cuh"))
+    subprocess.run(
+        [sys.executable, ROOT / "hostcuda" / "launch_rewrite.py", folder / original.name, rewritten]
+        + headers,
+        check=True,
+    )
+    entries = json.loads((BUILD / "compile_commands.json").read_text())
+    [entry] = [e for e in entries if e["file"].endswith(f"/{original.name}.cpp")]
+    compile_line = shlex.split(entry["command"])
+    old_object = compile_line[compile_line.index("-o") + 1]
+    compile_line[compile_line.index("-o") + 1] = str(folder / "mutant.o")
+    compile_line[compile_line.index("-c") + 1] = str(rewritten)
+    subprocess.run(compile_line, cwd=BUILD, check=True)
+    commands = subprocess.run(
+        ["ninja", "-t", "commands", "metric_test"],
+        cwd=BUILD,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    link_line = shlex.split(commands.splitlines()[-1])
+    link_line = link_line[link_line.index("&&") + 1 :]
+    link_line = link_line[: link_line.index("&&")]
+    assert old_object in link_line
+    link_line[link_line.index(old_object)] = str(folder / "mutant.o")
+    link_line[link_line.index("-o") + 1] = str(folder / "mutant_test")
+    subprocess.run(link_line, cwd=BUILD, check=True)
+    return folder / "mutant_test"
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_found(name, tmp_path):
+    mutant = MUTANTS[name]
+    healthy = run(BUILD / "metric_test", f"--gtest_filter={mutant.test}")
+    assert healthy.returncode == 0, healthy.stdout[-2000:]
+    assert "[  PASSED  ] 0 tests" not in healthy.stdout
+    program = build_mutant(mutant, tmp_path)
+    sick = run(program, f"--gtest_filter={mutant.test}")
+    assert sick.returncode != 0, f"no test saw: {name}"
+    assert re.search(mutant.says, sick.stdout + sick.stderr)
