@@ -31,8 +31,9 @@ struct RankDraw {
 };
 
 // The products are taken in float32: a float just under one half of 2 must
-// not give 1 because a wider type held it.
-inline RankDraw rank_draw(int neg_num, float hard_ratio, float rand_ratio) {
+// not give 1 because a wider type held it. No batch has 2^30 candidates.
+inline RankDraw rank_draw(uint32_t most, float hard_ratio, float rand_ratio) {
+  const int neg_num = static_cast<int>(std::min(most, uint32_t(1) << 30));
   const float hard = static_cast<float>(neg_num) * hard_ratio;
   const float random = static_cast<float>(neg_num) * rand_ratio;
   const RankDraw draw = {neg_num, static_cast<int>(hard),

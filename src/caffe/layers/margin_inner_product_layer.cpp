@@ -100,7 +100,14 @@ void MarginInnerProductLayer<Dtype>::LayerSetUp(
   rule_.angular_margin = param_.angular_margin();
   rule_.cosine_margin = param_.cosine_margin();
   CheckParameters();
+  const int axes = bottom[0]->num_axes();
+  CHECK(param_.axis() >= -axes && param_.axis() < axes)
+      << Title() << ": axis is " << param_.axis() << ", bottom 0 has shape "
+      << bottom[0]->shape_string();
   axis_ = bottom[0]->CanonicalAxisIndex(param_.axis());
+  CHECK_GT(bottom[0]->count(), 0)
+      << Title() << ": bottom 0 is empty, its shape is "
+      << bottom[0]->shape_string();
   K_ = bottom[0]->count(axis_);
   C_ = param_.num_output();
   t_ = param_.iteration();

@@ -26,6 +26,11 @@ void MetricLossLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
 template <typename Dtype>
 void MetricLossLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
                                      const vector<Blob<Dtype>*>& top) {
+  for (size_t i = 0; i < bottom.size(); ++i) {
+    CHECK(bottom[i]->num_axes() > 0 && bottom[i]->count() > 0)
+        << Title() << ": bottom " << i << " must have rows, its shape is "
+        << bottom[i]->shape_string();
+  }
   const vector<int> scalar_shape(0);
   for (size_t i = 0; i < top.size(); ++i) {
     top[i]->Reshape(scalar_shape);

@@ -21,6 +21,9 @@ void NormLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
       << "Norm layer '" << this->layer_param_.name()
       << "': needs a bottom of at least 2 axes, has shape "
       << bottom[0]->shape_string();
+  CHECK_GT(bottom[0]->count(), 0)
+      << "Norm layer '" << this->layer_param_.name()
+      << "': the bottom is empty, its shape is " << bottom[0]->shape_string();
   outer_num_ = bottom[0]->shape(0);
   channels_ = bottom[0]->shape(1);
   inner_num_ = bottom[0]->count(2);

@@ -38,15 +38,14 @@ void RankHardLossLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
   MetricLossLayer<Dtype>::Reshape(bottom, top);
   num_ = bottom[0]->shape(0);
   dim_ = bottom[0]->count(1);
-  const int pair_size = param_.pair_size();
   CHECK_EQ(bottom[1]->count(), num_)
       << this->Title() << ": needs one label a row, has features of shape "
       << bottom[0]->shape_string() << " and labels of shape "
       << bottom[1]->shape_string();
-  CHECK_EQ(num_ % pair_size, 0)
+  CHECK_EQ(num_ % param_.pair_size(), 0u)
       << this->Title() << ": the batch of " << num_
-      << " rows is no multiple of pair_size " << pair_size;
-  group_num_ = num_ / pair_size;
+      << " rows is no multiple of pair_size " << param_.pair_size();
+  group_num_ = num_ / param_.pair_size();
 }
 
 template <typename Dtype>

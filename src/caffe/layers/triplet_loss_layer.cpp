@@ -27,9 +27,10 @@ void TripletLossLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
   rule_.margin = param.margin();
   swap_ = param.swap();
   use_pair_ = param.use_pair();
+  CHECK(param.num_negatives() >= 1 && param.num_negatives() < 1u << 30)
+      << this->Title() << ": num_negatives is " << param.num_negatives()
+      << ", must be >= 1 and < 2^30";
   group_size_ = 2 + param.num_negatives();
-  CHECK_GE(param.num_negatives(), 1)
-      << this->Title() << ": num_negatives must be >= 1";
   CHECK(rule_.type != caffe_metric::RATIO || rule_.margin > 0)
       << this->Title() << ": margin is " << param.margin()
       << ", RATIO needs a margin > 0";
