@@ -13,8 +13,8 @@ namespace python {
 template <typename T>
 static std::pair<Array<int64_t>, Array<int64_t>> select(
     const Array<T>& products, const Array<int64_t>& anchors,
-    const Array<T>& labels, int neg_num, float hard_ratio, float rand_ratio,
-    T margin, uint64_t key) {
+    const Array<T>& labels, uint32_t neg_num, float hard_ratio,
+    float rand_ratio, T margin, uint64_t key) {
   require_strip(products, anchors, labels);
   const int count = anchors.shape(0), n = labels.shape(0);
   const int64_t* anchor = anchors.data();

@@ -30,7 +30,7 @@ class MetricLayer(caffe.Layer):
         self._guarded(self._setup, bottom, top)
 
     def reshape(self, bottom, top):
-        self._guarded(self.shape, bottom, top)
+        self._guarded(self._reshape, bottom, top)
 
     def forward(self, bottom, top):
         self._guarded(self.compute, bottom, top)
@@ -77,11 +77,16 @@ class MetricLayer(caffe.Layer):
         if self.normalization not in (None, *schema.NORMALIZATIONS):
             known = ", ".join(schema.NORMALIZATIONS)
             raise ValueError(f"normalization is {self.normalization!r}, must be one of {known}")
+        check_rows(bottom)
         self.rules = backend.load(own["backend"])
         self.parameters = self.parse(values)
         self.configure(bottom, top)
         if self.HAS_RULES:
             log(f"{self.title}: {backend.describe(self.rules)}")
+
+    def _reshape(self, bottom, top):
+        check_rows(bottom)
+        self.shape(bottom, top)
 
     def _guarded(self, method, *arguments):
         try:
@@ -126,6 +131,13 @@ def as_rows(array: np.ndarray) -> np.ndarray:
     if array.ndim == 0:
         raise ValueError("a bottom is a scalar, must have rows")
     return array.reshape(len(array), -1) if len(array) else array.reshape(0, 1)
+
+
+def check_rows(bottom) -> None:
+    """Raises ValueError for an empty bottom, whose data Caffe would abort on."""
+    for i in range(len(bottom)):
+        if bottom[i].count == 0:
+            raise ValueError(f"bottom {i} must have rows, its shape is {list(bottom[i].shape)}")
 
 
 def check_finite(rows: np.ndarray, what: str) -> None:
