@@ -95,7 +95,8 @@ def _label_list(text):
     return [int(word) for word in text.split(",") if word]
 
 
-def _size_argument(text):
+def size_argument(text):
+    """An argparse type: WIDTHxHEIGHT."""
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"WIDTHxHEIGHT expected, not '{text}'")
@@ -134,7 +135,7 @@ def add_arguments(parser):
     parser.add_argument("--include-classes", type=_label_list, default=[], metavar="2,5,8")
     parser.add_argument("--relabel", action="store_true", help="number the classes 0 ... C-1")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first N of each class")
-    parser.add_argument("--size", type=_size_argument, metavar="WxH", help="resize the images")
+    parser.add_argument("--size", type=size_argument, metavar="WxH", help="resize the images")
     parser.add_argument("--gray", action="store_true", help="one channel")
     parser.add_argument(
         "--encoded", action="store_true", help="keep the files' bytes; the Data layer decodes them"

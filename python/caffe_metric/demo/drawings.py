@@ -23,17 +23,34 @@ def curves_figure(trainings):
         axes.set_ylabel("loss", color=COLOURS[0])
         axes.set_ylim(0, None)
         axes.grid(alpha=0.25)
-        for top, meaning in list(trained.plan.reports.items())[:1]:
-            if top in trained.log.train:
-                other = axes.twinx()
-                other.plot(*trained.log.train[top], color=COLOURS[1], linewidth=1.2, alpha=0.85)
-                label = {"active": "active fraction", "lambda": "λ"}.get(meaning, meaning)
-                other.set_ylabel(label, color=COLOURS[1])
-                if meaning == "lambda":
-                    other.set_yscale("log")
-                else:
-                    other.set_ylim(0, 1)
+        _draw_reports(axes.twinx(), trained)
     return figure
+
+
+def _draw_reports(axes, trained):
+    """What a layer's further tops tell: distances, else lambda or the active fraction."""
+    curves = {
+        meaning: trained.log.train[top]
+        for top, meaning in trained.plan.reports.items()
+        if top in trained.log.train
+    }
+    style = {"linewidth": 1.2, "alpha": 0.85}
+    if "d_an" in curves:
+        axes.plot(*curves["d_ap"], color=COLOURS[1], label="to the positive", **style)
+        axes.plot(*curves["d_an"], color=COLOURS[2], label="to the negative", **style)
+        axes.set_ylabel("mean squared distance")
+        axes.set_ylim(0, None)
+        axes.legend(frameon=False, fontsize=8)
+    elif "lambda" in curves:
+        axes.plot(*curves["lambda"], color=COLOURS[1], **style)
+        axes.set_ylabel("λ", color=COLOURS[1])
+        axes.set_yscale("log")
+    elif "active" in curves:
+        axes.plot(*curves["active"], color=COLOURS[1], **style)
+        axes.set_ylabel("active fraction", color=COLOURS[1])
+        axes.set_ylim(0, 1)
+    else:
+        axes.set_axis_off()
 
 
 def maps_figure(maps, labels, class_names, unseen_classes):

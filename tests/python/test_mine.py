@@ -1,0 +1,113 @@
+"""`caffe-metric mine`: every triplet is one by its definition, and the files say the same.
+
+Distances are computed anew by loops. FAISS, where it is installed, against the exact search.
+"""
+
+import importlib.util
+
+import numpy as np
+import pytest
+from caffe_metric.metrics import neighbours
+from caffe_metric.metrics.retrieval import nearest
+from caffe_metric.metrics.similarity import unit_rows
+from caffe_metric.mine import mine
+
+
+@pytest.fixture
+def rows(rng):
+    labels = np.append(rng.integers(0, 4, 60), 9)  # the last has no partner
+    return rng.normal(size=(61, 3)) + 2 * np.eye(10, 3)[labels], labels
+
+
+def distance(embeddings, a, b):
+    u, v = (embeddings[row] / np.sqrt((embeddings[row] ** 2).sum()) for row in (a, b))
+    return float(((u - v) ** 2).sum())
+
+
+@pytest.mark.parametrize("negatives", [1, 3])
+def test_semihard(rows, rng, negatives):
+    embeddings, labels = rows
+    triplets = mine(embeddings, labels, "semihard", 0.3, negatives, 60, rng)
+    assert len(set(triplets[:, 0])) == len(triplets) > 10
+    for anchor, positive, *others in triplets:
+        assert labels[anchor] == labels[positive]
+        assert anchor != positive
+        assert len(set(others)) == negatives
+        d_ap = distance(embeddings, anchor, positive)
+        for other in others:
+            assert labels[other] != labels[anchor]
+            assert d_ap < distance(embeddings, anchor, other) < d_ap + 0.3
+    found = {int(anchor) for anchor in triplets[:, 0]}
+    assert 60 not in found
+
+
+def test_hard_takes_the_nearest(rows):
+    embeddings, labels = rows
+    triplets = mine(embeddings, labels, "hard", negatives=2, neighbours=60)
+    assert sorted(triplets[:, 0]) == list(range(60))
+    for anchor, _, *others in triplets:
+        different = [row for row in range(61) if labels[row] != labels[anchor]]
+        different.sort(key=lambda row: distance(embeddings, anchor, row))
+        assert others == different[:2]
+
+
+def test_an_anchor_without_enough_negatives_near_gives_none():
+    labels = np.array([0, 0, 0, 1])
+    embeddings = np.array([[1, 0], [1, 0.1], [1, 0.2], [0, 1.0]])
+    assert len(mine(embeddings, labels, "hard", neighbours=2)) == 0
+    assert mine(embeddings, labels, "hard", neighbours=3)[:, [0, 2]].tolist() == [
+        [0, 3],
+        [1, 3],
+        [2, 3],
+    ]
+
+
+def test_positives_are_drawn_evenly(rng):
+    labels = np.zeros(4, int)
+    labels = np.append(labels, 1)
+    embeddings = rng.normal(size=(5, 2))
+    counts = np.zeros((5, 5))
+    for seed in range(300):
+        draws = mine(embeddings, labels, "hard", rng=np.random.default_rng(seed))
+        counts[draws[:, 0], draws[:, 1]] += 1
+    assert (counts[:4, :4][~np.eye(4, dtype=bool)] > 60).all()  # 100 expected, sd 8
+    assert not counts[4].any()
+    assert not np.diag(counts).any()
+
+
+def test_command_writes_names_and_groups(rows, tmp_path, command):
+    embeddings, labels = rows
+    names = [f"p{label}/{row}.png" for row, label in enumerate(labels)]
+    np.savez(tmp_path / "f.npz", embeddings=embeddings, labels=labels, names=names)
+    arguments = ("-o", tmp_path / "t.txt", "--list", tmp_path / "l.txt", "--negatives", "2")
+    status, out, err = command("mine", tmp_path / "f.npz", "--strategy", "hard", *arguments)
+    assert (status, err) == (0, "")
+    assert "60 of 61 anchors" in out
+    triplets = [line.split() for line in (tmp_path / "t.txt").read_text().splitlines()]
+    listed = [line.split() for line in (tmp_path / "l.txt").read_text().splitlines()]
+    assert [name for row in triplets for name in row] == [name for name, _ in listed]
+    assert all(name.startswith(f"p{label}/") for name, label in listed)
+    assert all(row[0][:2] == row[1][:2] != row[2][:2] for row in triplets)
+
+
+def test_nothing_found_is_one_line(tmp_path, command):
+    np.savez(tmp_path / "f.npz", embeddings=np.eye(3), labels=[0, 1, 2])
+    status, _, err = command("mine", tmp_path / "f.npz", "-o", tmp_path / "t.txt")
+    assert status == 1
+    assert "no triplets" in err
+    assert not (tmp_path / "t.txt").exists()
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("faiss"), reason="faiss-cpu is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_faiss_finds_what_the_exact_search_finds(rng, monkeypatch):
+    unit = unit_rows(rng.normal(size=(300, 8)))
+    unit[7] = unit[5]  # a duplicate finds itself second
+    expected = nearest(unit, 10)
+    found = neighbours.nearest_rows(unit, 10)
+    assert (np.sort(found) == np.sort(expected)).mean() > 0.99
+    monkeypatch.setattr(neighbours, "EXACT_ROWS", 10)
+    graph = neighbours.nearest_rows(unit, 10)
+    overlap = [len(set(a) & set(b)) for a, b in zip(graph, expected)]
+    assert np.mean(overlap) > 9
+    assert not (graph == np.arange(300)[:, None]).any()
