@@ -161,8 +161,7 @@ TYPED_TEST(GpuParityTest, TestNorm) {
   parity.Add("rows", norm, 1, Bottoms(RandomBlob(Shape(5, 7), 1)));
   parity.Add("long rows", norm, 1, Bottoms(RandomBlob(Shape(3, 300), 2)));
   parity.Add("one number", norm, 1, Bottoms(RandomBlob(Shape(1, 1), 3)));
-  parity.Add("positions", norm, 1,
-             Bottoms(RandomBlob(Shape(3, 5, 2, 3), 4)));
+  parity.Add("positions", norm, 1, Bottoms(RandomBlob(Shape(3, 5, 2, 3), 4)));
   parity.Add("under eps", norm + "l2_norm_param { eps: 1.2 }", 1,
              Bottoms(RandomBlob(Shape(9, 3), 5)));
   parity.Run<TypeParam>();
@@ -175,8 +174,8 @@ TYPED_TEST(GpuParityTest, TestRankHardLoss) {
   const metric_test::BlobSpec labels = Labels("001122003344551100220066");
   parity.Add("drawn", rank + "{ neg_num: 4 margin: 0.9 }", 2,
              Bottoms(rows, labels));
-  parity.Add("all hard", rank + "{ neg_num: 3 hard_ratio: 1 rand_ratio: 0 }",
-             2, Bottoms(rows, labels));
+  parity.Add("all hard", rank + "{ neg_num: 3 hard_ratio: 1 rand_ratio: 0 }", 2,
+             Bottoms(rows, labels));
   parity.Add("all random",
              rank + "{ neg_num: 5 hard_ratio: 0 rand_ratio: 1 margin: 2 }", 2,
              Bottoms(rows, labels));
@@ -191,10 +190,10 @@ TYPED_TEST(GpuParityTest, TestRankHardLoss) {
              Bottoms(TiedRows(24, 2, 7), labels));
   parity.Add("one class", rank + "{ neg_num: 2 }", 2,
              Bottoms(RandomBlob(Shape(4, 3), 8), Labels("5555")));
-  parity.Add("more rows than a block", rank + "{ neg_num: 6 margin: 2 }", 2,
-             Bottoms(RandomBlob(Shape(140, 3), 9),
-                     Labels(string(40, '0') + string(60, '1') +
-                            string(40, '2'))));
+  parity.Add(
+      "more rows than a block", rank + "{ neg_num: 6 margin: 2 }", 2,
+      Bottoms(RandomBlob(Shape(140, 3), 9),
+              Labels(string(40, '0') + string(60, '1') + string(40, '2'))));
   parity.Run<TypeParam>();
 }
 

@@ -791,6 +791,7 @@ TYPED_TEST(MarginInnerProductLayerTest, TestReshape) {
 
 TYPED_TEST(MarginInnerProductLayerTest, TestBadInput) {
   typedef typename TypeParam::Dtype Dtype;
+  metric_test::UseFreshProcessesForDeath();
   const double labels[] = {-1, 3, 1.5};
   for (int i = 0; i < 3; ++i) {
     LayerSpec spec = Spec("0120", 3, 3, "");

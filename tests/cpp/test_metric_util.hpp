@@ -376,6 +376,12 @@ inline void ExpectAllZero(const vector<double>& values) {
   }
 }
 
+/// A forked process cannot go on with its parent's GPU: EXPECT_DEATH starts the
+/// test program anew instead.
+inline void UseFreshProcessesForDeath() {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+}
+
 /// What a check against central differences saw.
 struct GradientReport {
   GradientReport()

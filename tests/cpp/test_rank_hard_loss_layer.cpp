@@ -429,6 +429,7 @@ TYPED_TEST(RankHardLossLayerTest, TestLossWeight) {
 
 TYPED_TEST(RankHardLossLayerTest, TestOlderSpelling) {
   typedef typename TypeParam::Dtype Dtype;
+  metric_test::UseFreshProcessesForDeath();
   LayerSpec spec = Batch("00112233", 3, "neg_num: 3 margin: 0.7");
   LayerRig<Dtype> rig(spec);
   spec.prototxt =
@@ -549,6 +550,7 @@ TYPED_TEST(RankHardLossLayerTest, TestReshape) {
 
 TYPED_TEST(RankHardLossLayerTest, TestBadInput) {
   typedef typename TypeParam::Dtype Dtype;
+  metric_test::UseFreshProcessesForDeath();
   EXPECT_DEATH(LayerRig<Dtype>(Batch("0011", 2, "pair_size: 1")), "pair_size");
   EXPECT_DEATH(LayerRig<Dtype>(Batch("00112", 2, "")), "5");
   EXPECT_DEATH(LayerRig<Dtype>(Batch("0012", 2, "")).Forward(), "label");
@@ -602,6 +604,30 @@ TYPED_TEST(RankHardLossLayerCPUTest, TestLargerBatches) {
     ExpectSomeDraw<TypeParam>(
         UnitRows(Batch(labels, dims[i], "neg_num: 64 pair_size: 4")));
   }
+}
+
+// A Gram matrix of more than 2^24 elements is handled a strip of rows at a
+// time. Rows are zero, and violate no such margin, but for 59 pairs of them.
+TYPED_TEST(RankHardLossLayerCPUTest, TestManyStrips) {
+  LayerSpec spec = Batch(string(5900, '0'), 3, "neg_num: 100 margin: -1",
+                         "loss_param { normalization: NONE }");
+  for (int row = 0; row < 5900; ++row) {
+    spec.bottoms[1].values[row] = row / 2;
+    for (int k = 0; k < 3 && row / 2 % 50 != 0; ++k) {
+      spec.bottoms[0].values[3 * row + k] = 0;
+    }
+  }
+  const Oracle oracle(spec);
+  vector<Rows> taken(oracle.anchors());
+  int count = 0;
+  for (int a = 0; a < oracle.anchors(); a += 50) {
+    taken[a] = oracle.Candidates(2 * a);
+    count += taken[a].size();
+  }
+  ASSERT_GT(count, 100);
+  LayerRig<TypeParam> rig(spec);
+  rig.Forward();
+  ExpectOutcome(oracle.Evaluate(taken), &rig);
 }
 
 // Every legal draw comes as often as the rule says, and anchors draw

@@ -277,6 +277,9 @@ class Oracle {
     vector<Triplet> triplets;
     const vector<double>& label = spec_.bottoms[1].values;
     for (int a = 0; a < label.size(); ++a) {
+      if (std::count(label.begin(), label.end(), label[a]) == 1) {
+        continue;  // no positive
+      }
       int p = -1, n = -1;
       for (int j = 0; j < label.size(); ++j) {
         if (j == a) {
@@ -807,6 +810,7 @@ TYPED_TEST(TripletLossLayerTest, TestNoTriplets) {
 
 TYPED_TEST(TripletLossLayerTest, TestPositiveAndNegativeAreNaN) {
   typedef typename TypeParam::Dtype Dtype;
+  metric_test::UseFreshProcessesForDeath();
   const double bad[] = {std::numeric_limits<double>::quiet_NaN(),
                         std::numeric_limits<double>::infinity()};
   for (int i = 0; i < 2; ++i) {
@@ -818,6 +822,7 @@ TYPED_TEST(TripletLossLayerTest, TestPositiveAndNegativeAreNaN) {
 
 TYPED_TEST(TripletLossLayerTest, TestBadParameters) {
   typedef typename TypeParam::Dtype Dtype;
+  metric_test::UseFreshProcessesForDeath();
   EXPECT_DEATH(LayerRig<Dtype>(Rows(3, 2, 2, "losstype: RATIO margin: 0")),
                "margin");
   EXPECT_DEATH(LayerRig<Dtype>(Rows(3, 2, 2, "distance: LP p: 0")), "p");
@@ -1040,6 +1045,44 @@ TYPED_TEST(TripletLossLayerCPUTest, TestLargerBatches) {
         Mined(many, dims[i], margin + "swap: true " + kMinings[0]));
     ExpectMined<TypeParam>(Mined(many, dims[i], margin + kMinings[3]));
     ExpectListed<TypeParam>(Rows(3, 200, dims[i], margin));
+  }
+}
+
+// A Gram matrix of more than 2^24 elements is handled a strip of rows at a
+// time. Only eight rows have a positive, or the oracle would take for ever.
+TYPED_TEST(TripletLossLayerCPUTest, TestManyStrips) {
+  const int pairs[][2] = {{0, 4199}, {1, 2}, {2500, 4100}, {3000, 3990}};
+  for (int i = 0; i < 4; ++i) {
+    LayerSpec spec = Mined(string(4200, '0'), 3, kMinings[i]);
+    for (int row = 0; row < 4200; ++row) {
+      spec.bottoms[1].values[row] = row;
+    }
+    for (int k = 0; k < 4; ++k) {
+      spec.bottoms[1].values[pairs[k][1]] = pairs[k][0];
+    }
+    if (i == 0 || i == 3) {
+      ExpectMined<TypeParam>(spec);
+      continue;
+    }
+    // each of the eight pairs draws a candidate
+    LayerRig<TypeParam> rig(spec);
+    rig.Forward();
+    EXPECT_GT(rig.Top(0)[0], 0);
+    EXPECT_EQ(1, rig.Top(1)[0]);
+    rig.Backward();
+    vector<int> touched;
+    for (int row = 0; row < 4200; ++row) {
+      const TypeParam* dx = rig.bottom(0)->cpu_diff() + 3 * row;
+      if (dx[0] != 0 || dx[1] != 0 || dx[2] != 0) {
+        touched.push_back(row);
+      }
+    }
+    EXPECT_GT(touched.size(), 8);
+    EXPECT_LE(touched.size(), 16);
+    for (int k = 0; k < 4; ++k) {
+      EXPECT_EQ(1, std::count(touched.begin(), touched.end(), pairs[k][0]));
+      EXPECT_EQ(1, std::count(touched.begin(), touched.end(), pairs[k][1]));
+    }
   }
 }
 
