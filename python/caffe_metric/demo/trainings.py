@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import re
 import time
@@ -124,17 +125,15 @@ def _fingerprint(solver, net, databases):
         if name in net_text:
             digest.update(fingerprint.encode())
     for file in _caffe_files():
-        status = file.stat()
-        digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
 def _caffe_files():
-    """The tool, and libcaffe where pycaffe shows which it is."""
-    files = [Path(caffe_tool()).resolve()]
-    with contextlib.suppress(ImportError):
-        import caffe
-
-        folder = Path(caffe.__file__).resolve().parent
-        files += sorted(folder.glob("_caffe*.so"))
+    """The tool, and the libcaffe that was built with pycaffe."""
+    files = [Path(caffe_tool())]
+    pycaffe = importlib.util.find_spec("caffe")
+    if pycaffe and pycaffe.origin:
+        for module in sorted(Path(pycaffe.origin).parent.glob("_caffe*.so")):
+            files += sorted(module.resolve().parent.glob("libcaffe.so.*"))
     return files
