@@ -10,6 +10,8 @@ from caffe_metric.reference.strips import add_rows, dense, strips
 
 # Elements of the rows that are gathered at a time.
 BLOCK = 1 << 20
+# Gathering the rows of a pair takes as long as so many elements of a strip in a matrix product.
+PAIR = 200
 
 
 def pairs_gradient(batch: GramDistances, u, v, d, w) -> np.ndarray:
@@ -28,8 +30,16 @@ def pairs_gradient(batch: GramDistances, u, v, d, w) -> np.ndarray:
 def products_gradient(x, u, v, w) -> np.ndarray:
     """The gradient (N x D) of sum_k w_k x_u_k . x_v_k."""
     gradient = np.zeros_like(x)
+    if PAIR * len(u) < len(x) ** 2:
+        for block in _blocks(len(u), x.shape[1]):
+            rows, columns, weights = u[block], v[block], w[block, None]
+            add_rows(gradient, rows, weights * x[columns])
+            add_rows(gradient, columns, weights * x[rows])
+        return gradient
     for rows, at, part in _strips_of_pairs(len(x), u, v):
         weights = dense((len(rows), len(x)), at, w[part])
+        if len(rows) == len(x):
+            return (weights + weights.T) @ x
         gradient[rows] += weights @ x
         gradient += weights.T @ x[rows]
     return gradient
@@ -38,11 +48,15 @@ def products_gradient(x, u, v, w) -> np.ndarray:
 def pair_products(x, u, v) -> np.ndarray:
     """x_u_k . x_v_k for each k."""
     out = np.empty(len(u), x.dtype)
-    step = max(1, BLOCK // max(1, x.shape[1]))
-    for start in range(0, len(u), step):
-        block = slice(start, start + step)
+    for block in _blocks(len(u), x.shape[1]):
         out[block] = np.einsum("kd,kd->k", x[u[block]], x[v[block]])
     return out
+
+
+def _blocks(count, dim):
+    """Slices of the pairs whose rows are gathered at a time."""
+    step = max(1, BLOCK // max(1, dim))
+    return [slice(start, start + step) for start in range(0, count, step)]
 
 
 def _strips_of_pairs(n, u, v):
@@ -59,9 +73,7 @@ def _strips_of_pairs(n, u, v):
 def _by_rows(batch, u, v, d, w):
     x = batch.x
     gradient = np.zeros_like(x)
-    step = max(1, BLOCK // max(1, x.shape[1]))
-    for start in range(0, len(u), step):
-        block = slice(start, start + step)
+    for block in _blocks(len(u), x.shape[1]):
         du, dv = batch.distance.row_gradients(x[u[block]], x[v[block]], d[block], w[block])
         add_rows(gradient, u[block], du)
         add_rows(gradient, v[block], dv)

@@ -6,6 +6,8 @@ import numpy as np
 
 from caffe_metric.reference.random import draw, stream_of
 
+LAST = np.iinfo(np.uint64).max
+
 
 def rank_hard_select(products, anchors, labels, parameters, key: int):
     """The taken negatives of the batch rows `anchors`: pairs (row of `products`, column j).
@@ -31,8 +33,12 @@ def rank_hard_select(products, anchors, labels, parameters, key: int):
     rand_count = int(np.float32(neg_num) * np.float32(parameters.rand_ratio))
     candidate, anchors = candidate[full], anchors[full]
     hardest = _smallest(np.where(candidate, -products[full], np.inf), candidate, neg_num)
-    hard = _draw(hardest, hard_count, anchors, 0, key)
-    rand = _draw(candidate & ~hard, rand_count, anchors, 1, key)
+    columns = np.nonzero(hardest)[1].reshape(len(full), neg_num)
+    drawn = _draw(np.ones_like(columns, bool), columns, hard_count, anchors, 0, key)
+    hard = np.zeros_like(candidate)
+    np.put_along_axis(hard, columns, drawn, axis=1)
+    columns = np.arange(candidate.shape[1])
+    rand = _draw(candidate & ~hard, columns, rand_count, anchors, 1, key)
     taken[full] = hard | rand
     return np.nonzero(taken)
 
@@ -41,22 +47,21 @@ def _smallest(values, allowed, count: int) -> np.ndarray:
     """A mask of the `count` smallest allowed values of each row, lowest index on a tie."""
     if count == 0:
         return np.zeros_like(allowed)
+    if allowed.shape[1] <= count:
+        return allowed.copy()
     last = np.partition(values, count - 1, axis=1)[:, count - 1, None]
     under = allowed & (values < last)
     tied = allowed & (values == last)
-    room = count - under.sum(axis=1, keepdims=True)
-    return under | (tied & (tied.cumsum(axis=1) <= room))
+    room = count - np.count_nonzero(under, axis=1, keepdims=True)
+    if (np.count_nonzero(tied, axis=1, keepdims=True) > room).any():
+        tied &= tied.cumsum(axis=1) <= room
+    return under | tied
 
 
-def _draw(allowed, count: int, anchors, stream: int, key: int) -> np.ndarray:
+def _draw(allowed, columns, count: int, anchors, stream: int, key: int) -> np.ndarray:
     """A mask of `count` allowed columns of each row: those with the smallest numbers."""
     if count == 0:
         return np.zeros_like(allowed)
-    row, column = np.nonzero(allowed)
-    number = draw(stream_of(key, anchors, stream)[row], column)
-    order = np.lexsort((column, number, row))
-    start = np.searchsorted(row, np.arange(len(allowed)))
-    first = np.arange(len(row)) - start[row] < count
-    out = np.zeros_like(allowed)
-    out[row[order[first]], column[order[first]]] = True
-    return out
+    number = draw(stream_of(key, anchors, stream)[:, None], columns)
+    number[~allowed] = LAST
+    return _smallest(number, allowed, count)

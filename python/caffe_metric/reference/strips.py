@@ -16,13 +16,19 @@ def strips(n: int, rows=None):
 
 
 def add_rows(out, index, rows) -> None:
-    """out[index_k] += rows_k, where an index may repeat."""
-    if len(index) == 0:
-        return
+    """out[index_k] += rows_k, where an index may repeat.
+
+    First what comes first at each index, then what comes second, and so on: additions of whole
+    rows, which are several times as fast as np.add.at and np.add.reduceat.
+    """
     order = np.argsort(index, kind="stable")
-    index = index[order]
-    start = np.flatnonzero(np.r_[True, index[1:] != index[:-1]])
-    out[index[start]] += np.add.reduceat(rows[order], start, axis=0)
+    number = np.arange(len(index))
+    ordered = index[order]
+    starts = np.r_[True, ordered[1:] != ordered[:-1]][: len(index)]
+    turn = number - np.maximum.accumulate(np.where(starts, number, 0))
+    turns = np.cumsum(np.bincount(turn))
+    for part in np.split(order[np.argsort(turn, kind="stable")], turns[:-1]):
+        out[index[part]] += rows[part]
 
 
 def dense(shape, at, values):
