@@ -204,10 +204,11 @@ def test_rank_hard_takes_the_same_rows(dtype, neg_num, ratios):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_pair_products_and_their_gradient(dtype):
+@pytest.mark.parametrize("rows", [9, 200], ids=["dense", "sparse"])
+def test_pair_products_and_their_gradient(dtype, rows):
     rng = np.random.default_rng(5)
-    x = rng.normal(size=(9, 5)).astype(dtype)
-    u, v = rng.integers(0, 9, size=(2, 40))
+    x = rng.normal(size=(rows, 5)).astype(dtype)
+    u, v = rng.integers(0, rows, size=(2, 40))
     w = rng.normal(size=40).astype(dtype)
     close(accelerated.pair_products(x, u, v), (x[u] * x[v]).sum(axis=1), dtype)
     close(reference.pair_products(x, u, v), (x[u] * x[v]).sum(axis=1), dtype)
