@@ -10,7 +10,8 @@ def norm_forward(x: np.ndarray, eps: float, y: np.ndarray) -> np.ndarray:
 
     y may be x itself.
     """
-    norms = np.sqrt(np.einsum("ncs,ncs->ns", x, x))
+    # In float64, the square of a float32 neither overflows nor underflows.
+    norms = np.sqrt(np.einsum("ncs,ncs->ns", x, x, dtype=np.float64)).astype(x.dtype)
     np.divide(x, np.maximum(norms, x.dtype.type(eps))[:, None], out=y)
     return norms
 
