@@ -20,7 +20,8 @@ FIELDS = {
     "MarginInnerProduct": "margin_inner_product_param",
 }
 ENUMS = {"losstype", "distance", "mining", "type", "gradient"}
-ENGINES = ["cpp", "python"]
+# numpy: a Python layer without the compiled rules of caffe_metric._core.
+ENGINES = ["cpp", "python", "numpy"]
 
 
 @functools.lru_cache(maxsize=1)
@@ -30,7 +31,7 @@ def missing():
     if "TripletLoss" not in caffe.layer_type_list():
         reasons["cpp"] = "this Caffe is not patched"
     if importlib.util.find_spec("caffe_metric.layers") is None:
-        reasons["python"] = "caffe_metric.layers is not installed"
+        reasons["python"] = reasons["numpy"] = "caffe_metric.layers is not installed"
     return reasons
 
 
@@ -67,6 +68,8 @@ class Spec:
             given.pop("weight_filler", None)
             if self.normalization:
                 given["normalization"] = self.normalization
+            if self.engine == "numpy":
+                given["backend"] = "numpy"
             text = "{" + ", ".join(f"{key}: {_yaml(value)}" for key, value in given.items()) + "}"
             lines += [
                 'type: "Python"',

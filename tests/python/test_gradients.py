@@ -11,11 +11,12 @@ from caffe.proto import caffe_pb2
 from caffe_metric import gradcheck, isolate
 from cases import every_case
 from google.protobuf import text_format
-from harness import ENGINES, need
+from harness import need
 
 import caffe
 
-ALL = [case for engine in ENGINES for case in every_case(engine)]
+# The rules in NumPy have the same formulas; test_*_values.py hold them against the oracle.
+ALL = [case for engine in ("cpp", "python") for case in every_case(engine)]
 
 
 def captured(spec, bottoms, weights):
