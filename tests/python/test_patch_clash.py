@@ -121,6 +121,7 @@ def test_a_part_of_a_layer_that_would_be_mixed_with_ours_is_a_clash(tmp_path):
         ("src/caffe/layers/triplet.cpp", layer_source("TripletLoss"), "REGISTER_LAYER_CLASS(Tr"),
         ("src/caffe/layers/l2.cpp", layer_source("L2", "Norm"), "REGISTER_LAYER_CREATOR(Norm"),
         ("src/caffe/layers/a.cu", "REGISTER_LAYER_CLASS( RankHardLoss ) ;\n", "RankHardLoss"),
+        ("src/caffe/layers/t.cu", "\nINSTANTIATE_LAYER_GPU_FUNCS(NormLayer);\n", "INSTANT"),
         ("src/caffe/layers/b.cpp", "\n\nREGISTER_LAYER_CLASS(\n   Norm);\n", "REGISTER"),
         ("src/caffe/b.cpp", 'LayerRegisterer<float> g("Norm", f);\n', "LayerRegisterer"),
         ("include/caffe/layers/m.hpp", layer_header("MarginInnerProduct"), "class Margin"),

@@ -187,7 +187,7 @@ def test_layers_of_ours_take_the_place_of_the_trees(tmp_path):
         # another name, and a test that includes its header
         "include/caffe/layers/triplet.hpp": layer_header("TripletLoss"),
         "src/caffe/layers/triplet.cpp": layer_source("TripletLoss"),
-        "src/caffe/layers/triplet.cu": "class TripletLossLayer {};\n",
+        "src/caffe/layers/triplet.cu": "INSTANTIATE_LAYER_GPU_FUNCS( TripletLossLayer );\n",
         "src/caffe/test/test_triplet.cpp": '#include "caffe/layers/triplet.hpp"\n',
         # a registration among others
         "src/caffe/layer_factory.cpp": "int a;\nREGISTER_LAYER_CREATOR(RankHardLoss, Get);\n"

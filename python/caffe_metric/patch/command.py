@@ -71,6 +71,8 @@ def _check(root: str) -> int:
     print(f"{root}: patched by caffe-metric {status.version}")
     for words in status.touched:
         print(f"  {words}")
+    for words in status.notes:
+        print(f"  {words}")
     if not status.current:
         print("  by other files than this release's: run `caffe-metric patch` again")
     return 0 if status.whole else 1

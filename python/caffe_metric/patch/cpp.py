@@ -18,6 +18,7 @@ _PARTS = re.compile(
 _REGISTERED = re.compile(r"\bREGISTER_LAYER_(?:CLASS|CREATOR)\w*\s*\(\s*(\w+)[^;()]*\)\s*;?")
 _REGISTERER = re.compile(r"\bLayerRegisterer\s*<[^<>]*>\s*\w+\s*\(\s*\"(\w+)\"")
 _CLASS = re.compile(r"\b(?:class|struct)\s+(?:\w+\s+)?(\w+)\s*(?:final\s*)?(?::(?!:)|\{)")
+_INSTANTIATED = re.compile(r"\bINSTANTIATE_\w+\s*\(\s*(\w+)\s*\)")
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*[<\"]([^>\"\n]+)[>\"]", re.MULTILINE)
 
 
@@ -53,8 +54,10 @@ def registered(text: str) -> list[Found]:
 
 
 def classes(text: str) -> list[Found]:
-    """The classes that the file defines."""
-    return [_found(text, match) for match in _CLASS.finditer(blank(text))]
+    """The classes that the file defines, or instantiates, as a layer's .cpp and .cu do."""
+    code = blank(text)
+    matches = [*_CLASS.finditer(code), *_INSTANTIATED.finditer(code)]
+    return [_found(text, match) for match in matches]
 
 
 def includes(text: str) -> list[Found]:

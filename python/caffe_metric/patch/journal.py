@@ -100,12 +100,15 @@ def commit(root: Path, writes: list[Write], removals: list[Remove], folders: lis
             if here:
                 _finish(root)
         _finish(root)  # in case that process was killed
-    except OSError as error:
+    except BaseException as error:
         outcome = "the next call of caffe-metric patch goes on"
         if not (root / JOURNAL).exists():
             _tidy(root)
             outcome = "nothing was changed"
-        raise UserError(f"{error.filename or root}: {error.strerror}; {outcome}") from error
+        if isinstance(error, OSError):
+            reason = f"{error.filename or root}: {error.strerror}; {outcome}"
+            raise UserError(reason) from error
+        raise
 
 
 def _stage(root: Path, writes: list[Write], removals: list[Remove], folders: list[str]) -> dict:
@@ -119,9 +122,8 @@ def _stage(root: Path, writes: list[Write], removals: list[Remove], folders: lis
         _same_owner(root / staged, root / write.path)
         steps["put"].append([staged, write.path])
         reached(f"staged {write.path}")
-    for staged, _ in steps[
-        "put"
-    ]:  # afterwards, since the first one brings most of the others along
+    # Afterwards, since the first one brings most of the others along.
+    for staged, _ in steps["put"]:
         _sync(root / staged)
     return steps
 

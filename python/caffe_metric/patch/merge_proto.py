@@ -36,16 +36,15 @@ def parse_file(path: str, text: str) -> File:
         raise UserError(f"{path}:{line_of(text, offset)}: {message}") from None
 
 
-def merge_proto(fragment_text: str, schema: Schema, replace: bool) -> ProtoPlan:
-    """Plans the merge. Without `replace`, a plan with clashes is not to be carried out."""
-    return _Merger(parse(fragment_text), schema, replace).plan()
+def merge_proto(fragment_text: str, schema: Schema) -> ProtoPlan:
+    """Plans the merge. Its edits solve the clashes, where they can: --replace."""
+    return _Merger(parse(fragment_text), schema).plan()
 
 
 class _Merger:
-    def __init__(self, fragment: File, schema: Schema, replace: bool):
+    def __init__(self, fragment: File, schema: Schema):
         self.fragment = fragment
         self.schema = schema
-        self.replace = replace
         self.ours = fragment.blocks("message", MESSAGE)[0]
         self.messages = [b for b in fragment.blocks("message") if b.name != MESSAGE]
         self.theirs = self._layer_parameter()

@@ -16,7 +16,7 @@ from caffe_metric.patch.clash import Clash
 from caffe_metric.patch.diff import unified
 from caffe_metric.patch.mends import MENDS
 from caffe_metric.patch.payload import Payload
-from caffe_metric.patch.plan import Options, Plan, make_plan
+from caffe_metric.patch.plan import Plan, make_plan
 from caffe_metric.patch.record import Entry, Record
 
 
@@ -87,7 +87,7 @@ def apply(
         without = tuple(old.get("without", ()) if without is None else without)
         _check_names(without)
         _refuse_edited(base)
-        plan = make_plan(base, payload, Options(replace, without))
+        plan = make_plan(base, payload, without)
         if plan.clashes and (not replace or any(clash.fatal for clash in plan.clashes)):
             raise ClashError(plan.clashes)
         change = patching(base, plan)

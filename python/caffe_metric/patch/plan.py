@@ -16,14 +16,6 @@ from caffe_metric.patch.sources import SUFFIXES, plan_sources
 from caffe_metric.patch.text import Edit
 
 
-@dataclass(frozen=True)
-class Options:
-    """replace: ours take the place of the tree's. without: names of mends to leave out."""
-
-    replace: bool = False
-    without: tuple[str, ...] = ()
-
-
 @dataclass
 class Plan:
     kind: tree.Kind
@@ -35,10 +27,11 @@ class Plan:
     mended: dict[str, list[str]] = field(default_factory=dict)  # mend: "path:line"
 
 
-def make_plan(base: Base, payload: Payload, options: Options) -> Plan:
+def make_plan(base: Base, payload: Payload, without: tuple[str, ...] = ()) -> Plan:
+    """The plan, its clashes solved where they can be; `without`: names of mends to leave out."""
     plan = Plan(tree.kind_of(base.read))
     schema = _schema(base)
-    proto = merge_proto(payload.fragment, schema, options.replace)
+    proto = merge_proto(payload.fragment, schema)
     if proto.edits:
         plan.edits[schema.main] = proto.edits
     plan.clashes += proto.clashes
@@ -50,7 +43,7 @@ def make_plan(base: Base, payload: Payload, options: Options) -> Plan:
         plan.clashes += sources.clashes
         plan.warnings += sources.warnings
     _warn_of_uses(base, plan, proto.replaced)
-    _mend(base, plan, options)
+    _mend(base, plan, without)
     plan.clashes = sorted(set(plan.clashes))
     return plan
 
@@ -82,8 +75,8 @@ def _warn_of_uses(base: Base, plan: Plan, replaced: list[str]) -> None:
             plan.warnings.append(f"{path}:{line} uses {found.group(1)}, which is ours now")
 
 
-def _mend(base: Base, plan: Plan, options: Options) -> None:
-    chosen = [mend for mend in mending.MENDS if mend.name not in options.without]
+def _mend(base: Base, plan: Plan, without: tuple[str, ...]) -> None:
+    chosen = [mend for mend in mending.MENDS if mend.name not in without]
     ends = tuple({end.lstrip("/") for mend in chosen for end in mend.files})
     for path in base.files(ends) if chosen else ():
         if path in plan.remove or path in plan.write or base.is_link(path):
