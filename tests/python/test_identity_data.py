@@ -194,6 +194,14 @@ def test_mean_of_the_size_of_the_image_is_cropped_with_it():
     assert (out == 2 * (50 - mean[:, 2:, 4:])).all()
 
 
+def test_a_gray_image_becomes_one_of_three_channels_where_the_mean_has_three():
+    transform = Transform(0, np.array([1, 2, 3], np.float32)[:, None, None])
+    assert transform.shape((1, 2, 2)) == (3, 2, 2)
+    out = np.empty((3, 2, 2), np.float32)
+    transform(np.full((1, 2, 2), 9, np.uint8), (0.5, 0.5), False, out)
+    assert (out == np.array([8, 7, 6])[:, None, None]).all()
+
+
 def test_mean_files(images, tmp_path):
     blob = caffe.io.array_to_blobproto(np.full((1, 3, 12, 10), 7.0))
     (tmp_path / "mean.binaryproto").write_bytes(blob.SerializeToString())

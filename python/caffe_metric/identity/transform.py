@@ -12,7 +12,8 @@ class Transform:
     """y = (x - mean) * scale, of a crop of x, perhaps mirrored.
 
     crop_size  height and width of the crop; 0 for the whole image
-    mean       broadcasts to [channels, height, width] of the whole image, or None
+    mean       broadcasts to [channels, height, width] of the whole image, or None; with a mean for
+               3 channels, a gray image becomes one of 3
     """
 
     crop_size: int = 0
@@ -23,7 +24,7 @@ class Transform:
         """The shape of what is written, of an image's. Raises ValueError."""
         channels, height, width = image_shape
         if self.mean is not None:
-            np.broadcast_shapes(self.mean.shape, image_shape)
+            channels, height, width = np.broadcast_shapes(self.mean.shape, image_shape)
         if not self.crop_size:
             return channels, height, width
         if min(height, width) < self.crop_size:
@@ -37,9 +38,9 @@ class Transform:
 
         place: where the crop stands, (y, x) as fractions in [0, 1] of the room that there is.
         """
+        if image.shape[0] == 1 and out.shape[0] == 3:
+            image = image.repeat(3, axis=0)
         shape = self.shape(image.shape)
-        if shape[0] == 1 and out.shape[0] == 3:
-            image, shape = image.repeat(3, axis=0), (3, *shape[1:])
         if shape != out.shape:
             raise ValueError(f"the image gives {list(shape)}, the first one {list(out.shape)}")
         image = image.astype(np.float32)
