@@ -31,7 +31,7 @@ layer { name: "triplet" type: "TripletLoss" bottom: "norm" bottom: "label" top: 
   triplet_loss_param { margin: 0.3 mining: ALL } }
 """
 SOLVER = """
-net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed" momentum: 0.9 max_iter: 60 display: 5
+net: "net.prototxt" base_lr: 0.02 lr_policy: "fixed" momentum: 0.9 max_iter: 60 display: 5
 snapshot: 30 snapshot_prefix: "small" random_seed: 3 solver_mode: CPU
 """
 
@@ -103,12 +103,14 @@ class Warned(Exception):
 
 
 def test_a_number_that_is_not_finite_stops_it(folder, command):
-    text = SOLVER.replace("base_lr: 0.1", "base_lr: 1e30")
-    (folder / "solver.prototxt").write_text(text.replace("max_iter: 60", "max_iter: 10000000"))
-    (folder / "net.prototxt").write_text(
-        NET.partition('layer { name: "norm"')[0]
-        + 'layer { name: "l" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "l" }'
+    text = SOLVER.replace("base_lr: 0.02", "base_lr: 1e30")
+    (folder / "solver.prototxt").write_text(text)
+    half = (
+        'layer { name: "half" type: "Power" bottom: "fc" top: "half" power_param { scale: 0.5 } }'
     )
+    loss = 'layer { name: "l" type: "EuclideanLoss" bottom: "fc" bottom: "half" top: "l" }'
+    start = NET.partition('layer { name: "norm"')[0]
+    (folder / "net.prototxt").write_text(start + half + loss)
     status, out, err = command("train", "--solver", "solver.prototxt")
     assert (status, out) == (1, "")
     assert re.search(r"iteration \d+: \S+ is (nan|inf); stopped", err)
