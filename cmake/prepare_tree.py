@@ -71,11 +71,11 @@ def mend(tree: Path) -> None:
     """Mends breaks with today's libraries, as the patcher does; for a tree that is not patched."""
     for path in sorted(path for path in tree.rglob("*") if path.is_file()):
         name = path.relative_to(tree).as_posix()
-        chosen = [mend for mend in MENDS if name.endswith(mend.suffixes)]
+        chosen = [mend for mend in MENDS if mend.concerns(name)]
         if not chosen:
             continue
         content = text.decode(path.read_bytes())
-        edits = [edit for mend in chosen for edit in mend.edits(name, content)]
+        edits = [edit for mend in chosen for edit in mend.edits(content)]
         if edits:
             path.write_bytes(text.encode(text.apply_edits(content, edits)))
 
