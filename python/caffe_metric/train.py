@@ -40,13 +40,22 @@ def describe(log, plan, seconds=0.0):
 
 
 def collapsed_loss(log, plan):
-    """The name of a loss that has stood where equal embeddings put it, or None."""
+    """The name of a loss that has stood where equal embeddings put it, or None.
+
+    The loss alone can stand there by chance: every triplet must be active, too, and the distance
+    to negatives vanish, where tops tell of these.
+    """
+    newest = {"active": 1.0, "d_an": 0.0}
+    for top, meaning in plan.reports.items():
+        newest[meaning] = log.last(top, newest.get(meaning))
     for top, value in plan.collapsed.items():
+        if newest["active"] < 1 - COLLAPSE_TOLERANCE or newest["d_an"] > COLLAPSE_TOLERANCE * value:
+            continue
         for name in (top, "loss output"):
             _, values = log.train.get(name, ((), ()))
-            newest = values[-COLLAPSE_DISPLAYS:]
-            if len(newest) == COLLAPSE_DISPLAYS and all(
-                math.isclose(number, value, rel_tol=COLLAPSE_TOLERANCE) for number in newest
+            last = values[-COLLAPSE_DISPLAYS:]
+            if len(last) == COLLAPSE_DISPLAYS and all(
+                math.isclose(number, value, rel_tol=COLLAPSE_TOLERANCE) for number in last
             ):
                 return top
     return None

@@ -82,6 +82,13 @@ def test_collapse_needs_several_displays_in_a_row():
     better = [*close[:-1], close[-1].replace("0.2005", "0.19")]
     assert collapsed_loss(parse(better), plan) is None
     assert collapsed_loss(parse(close), Plan(80, "x", collapsed={"loss": math.nan})) is None
+    apart = Plan(80, "x", reports={"on": "active", "d": "d_an"}, collapsed={"loss": 0.2})
+    output = "solver.cpp:258]     Train net output #1: {} = {}"
+    assert collapsed_loss(parse(close), apart) == "loss"
+    assert collapsed_loss(parse([*close, output.format("on", 1)]), apart) == "loss"
+    assert collapsed_loss(parse([*close, output.format("on", 0.3)]), apart) is None
+    assert collapsed_loss(parse([*close, output.format("d", 1e-6)]), apart) == "loss"
+    assert collapsed_loss(parse([*close, output.format("d", 0.5)]), apart) is None
 
 
 def test_plot_writes_a_picture_whole_or_not_at_all(tmp_path, command):

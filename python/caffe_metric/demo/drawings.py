@@ -28,20 +28,14 @@ def curves_figure(trainings):
 
 
 def _draw_reports(axes, trained):
-    """What a layer's further tops tell: distances, else lambda or the active fraction."""
+    """What a layer's further top tells: lambda, or the active fraction."""
     curves = {
         meaning: trained.log.train[top]
         for top, meaning in trained.plan.reports.items()
         if top in trained.log.train
     }
     style = {"linewidth": 1.2, "alpha": 0.85}
-    if "d_an" in curves:
-        axes.plot(*curves["d_ap"], color=COLOURS[1], label="to the positive", **style)
-        axes.plot(*curves["d_an"], color=COLOURS[2], label="to the negative", **style)
-        axes.set_ylabel("mean squared distance")
-        axes.set_ylim(0, None)
-        axes.legend(frameon=False, fontsize=8)
-    elif "lambda" in curves:
+    if "lambda" in curves:
         axes.plot(*curves["lambda"], color=COLOURS[1], **style)
         axes.set_ylabel("λ", color=COLOURS[1])
         axes.set_yscale("log")
