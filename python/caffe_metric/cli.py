@@ -7,7 +7,6 @@ of another.
 
 import argparse
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -33,25 +32,20 @@ COMMANDS = {
 }
 
 
-def available() -> dict[str, tuple[str, str]]:
-    """The commands of COMMANDS whose module is installed."""
-    return {name: entry for name, entry in COMMANDS.items() if importlib.util.find_spec(entry[0])}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status: 0, 1 (an error) or 2 (wrong usage)."""
-    commands = available()
     parser = argparse.ArgumentParser(
         prog="caffe-metric",
         description="Metric-learning layers for Caffe, and the tools around them.",
-        epilog="commands:\n" + "\n".join(f"  {name:<10} {commands[name][1]}" for name in commands),
+        epilog="commands:\n"
+        + "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.add_argument("command", choices=commands, metavar="COMMAND", help="see below")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see COMMAND --help")
     chosen = parser.parse_args(argv)
-    return _run(chosen.command, commands[chosen.command][0], chosen.arguments)
+    return _run(chosen.command, COMMANDS[chosen.command][0], chosen.arguments)
 
 
 def _run(command: str, module_name: str, arguments: Sequence[str]) -> int:
