@@ -1,5 +1,7 @@
 #include "hostcuda/launch.hpp"
 
+#include <sys/mman.h>
+
 #include <boost/context/fiber.hpp>
 #include <boost/context/pooled_fixedsize_stack.hpp>
 
@@ -92,12 +94,17 @@ class Fiber {
 
 Fiber* current = NULL;
 
+// Of BarrierOr, in turn: while some threads still read one and others vote in
+// the next, the third is being cleared.
+bool votes[3];
+
 void RunBlockWithBarriers(unsigned threads, const dim3& extent,
                           const std::function<void()>& thread) {
   static std::vector<Fiber*>* const fibers = new std::vector<Fiber*>;
   static std::vector<unsigned> order;
   while (fibers->size() < threads) fibers->push_back(new Fiber);
   for (unsigned i = 0; i < threads; ++i) (*fibers)[i]->Start(&thread);
+  std::fill(votes, votes + 3, false);
   unsigned done = 0;
   while (done == 0) {
     NewOrder(threads, &order);
@@ -113,6 +120,14 @@ void RunBlockWithBarriers(unsigned threads, const dim3& extent,
     Fail("kernel %s: %u threads of %u ended while others wait at a barrier",
          state.kernel, done, threads);
   }
+}
+
+// Whether there is memory at the address: numbers and padding rarely look so.
+bool IsMapped(void* address) {
+  const uintptr_t page =
+      reinterpret_cast<uintptr_t>(address) & ~uintptr_t(4095);
+  unsigned char resident;
+  return page != 0 && mincore(reinterpret_cast<void*>(page), 1, &resident) == 0;
 }
 
 }  // namespace
@@ -155,9 +170,6 @@ bool Run(const char* name, bool barriers, const Config& config,
 }
 
 bool BarrierOr(bool vote) {
-  // Three slots in turn: while some threads still read one and others vote in
-  // the next, the third is being cleared.
-  static bool votes[3] = {false, false, false};
   if (current == NULL) Barrier();
   const unsigned slot = current->NextVote() % 3;
   votes[(slot + 1) % 3] = false;
@@ -201,9 +213,7 @@ void OpenStructure(void* structure, size_t bytes, const char* kernel) {
       memcpy(first + i, &word, sizeof(word));
       continue;
     }
-    // Where Linux puts programs, heaps, libraries and stacks.
-    const uint64_t top = reinterpret_cast<uint64_t>(word) >> 40;
-    if (top == 0x7F || top == 0x7E || top == 0x55 || top == 0x56) {
+    if (IsMapped(word)) {
       Fail("%s was given a structure with the host pointer %p", kernel, word);
     }
   }

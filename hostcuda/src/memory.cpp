@@ -22,7 +22,9 @@ namespace {
 const size_t kRange = size_t(1) << 40;
 const size_t kPage = 4096;
 
-size_t RoundToPages(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+size_t RoundToPages(size_t bytes) {
+  return (bytes + kPage - 1) / kPage * kPage;
+}
 
 struct Allocation {
   char* pages;  // first page of the device view
@@ -114,8 +116,7 @@ class Memory {
     if (after == living_.begin()) return false;
     const auto& found = *std::prev(after);
     const size_t offset = p - found.first;
-    return offset <= found.second.bytes &&
-           bytes <= found.second.bytes - offset;
+    return offset <= found.second.bytes && bytes <= found.second.bytes - offset;
   }
 
   static void InstallTrap();
@@ -173,9 +174,7 @@ void* Allocate(size_t bytes) {
   return bytes == 0 ? NULL : TheMemory().Allocate(bytes);
 }
 
-bool Free(void* device) {
-  return device == NULL || TheMemory().Free(device);
-}
+bool Free(void* device) { return device == NULL || TheMemory().Free(device); }
 
 bool InDeviceRange(const void* p) { return TheMemory().InRange(p); }
 
@@ -189,8 +188,8 @@ void* OpenBytes(const void* device, size_t bytes, const char* user) {
     Fail("%s was given the host pointer %p", user, device);
   }
   if (!IsDeviceMemory(device, bytes)) {
-    Fail("%s was given %zu bytes at %p, outside of any device allocation",
-         user, bytes, device);
+    Fail("%s was given %zu bytes at %p, outside of any device allocation", user,
+         bytes, device);
   }
   return TheMemory().ToOpen(device);
 }

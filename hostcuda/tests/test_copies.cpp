@@ -117,11 +117,10 @@ TEST_F(CopiesTest, TestMarginInnerProduct) {
 // Labels that only the device has are checked there.
 TEST_F(CopiesTest, TestBadLabelOnTheDevice) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
-  EXPECT_DEATH(
-      Copies("type: 'MarginInnerProduct' margin_inner_product_param { "
-             "num_output: 2 weight_filler { type: 'xavier' } }",
-             Bottoms(6, "001121")),
-      "label of row 4 is 2, labels are integers in .0, 2.");
+  EXPECT_DEATH(Copies("type: 'MarginInnerProduct' margin_inner_product_param { "
+                      "num_output: 2 weight_filler { type: 'xavier' } }",
+                      Bottoms(6, "001121")),
+               "label of row 4 is 2, labels are integers in .0, 2.");
 }
 
 }  // namespace caffe

@@ -90,6 +90,11 @@ __global__ void any_of_block(const int* votes, int* out) {
   out[threadIdx.x] = first + 2 * second + 4 * third + 8 * fourth;
 }
 
+__global__ void block_votes(const int voter, int* out) {
+  const int mine = blockIdx.x == voter;
+  out[blockIdx.x * kThreads + threadIdx.x] = __syncthreads_or(mine);
+}
+
 __global__ void last_thread(int* last) {
   *last = blockIdx.x * kThreads + threadIdx.x;
 }
@@ -188,8 +193,7 @@ TEST(HostCuda, CopiesKnowTheirDirection) {
             cudaMemcpy(x.device(), host, 8, cudaMemcpyDeviceToHost));
   EXPECT_EQ(cudaErrorInvalidValue,
             cudaMemcpy(x.device(), host, 12, cudaMemcpyHostToDevice));
-  EXPECT_EQ(cudaErrorInvalidValue,
-            cudaMemset(host, 0, 8));
+  EXPECT_EQ(cudaErrorInvalidValue, cudaMemset(host, 0, 8));
   EXPECT_EQ(cudaSuccess, cudaMemcpy(x.device(), host, 8, cudaMemcpyDefault));
   EXPECT_EQ(2, x.host()[1]);
 }
@@ -240,6 +244,16 @@ TEST(HostCuda, VotesAreOfOneBarrier) {
   any_of_block<<<1, kThreads>>>(z.device(), y.device());
   out = y.host();
   for (int i = 0; i < kThreads; ++i) EXPECT_EQ(1 + 2 + 8, out[i]);
+}
+
+TEST(HostCuda, VotesAreOfOneBlock) {
+  const int blocks = 3;
+  Array<int> y(blocks * kThreads);
+  block_votes<<<blocks, kThreads>>>(1, y.device());
+  const std::vector<int> out = y.host();
+  for (int i = 0; i < blocks * kThreads; ++i) {
+    EXPECT_EQ(i / kThreads == 1, out[i]);
+  }
 }
 
 // What races shows: in ascending order the last thread writes last, in a

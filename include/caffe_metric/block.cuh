@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "caffe_metric/macros.hpp"

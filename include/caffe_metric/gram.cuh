@@ -36,8 +36,8 @@ __global__ void column_means(const int n, const int dim, const T* x,
 
 // A block a row: u = x - mean, and ||u||^2.
 template <typename T>
-__global__ void center_row(const int dim, const T* x, const double* means,
-                           T* u, T* row_norms) {
+__global__ void center_row(const int dim, const T* x, const double* means, T* u,
+                           T* row_norms) {
   const size_t begin = static_cast<size_t>(blockIdx.x) * dim;
   for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
     u[begin + k] = static_cast<T>(x[begin + k] - means[k]);
@@ -64,9 +64,8 @@ __global__ void unit_row(const int dim, const T* x, T* u, T* row_norms) {
 
 // The sums that the distance of two rows is made of.
 template <typename T>
-__device__ DistanceSums<T> block_distance_sums(const Metric<T>& metric,
-                                               int dim, const T* x,
-                                               const T* y) {
+__device__ DistanceSums<T> block_distance_sums(const Metric<T>& metric, int dim,
+                                               const T* x, const T* y) {
   DistanceSums<T> sums = {0, 0, 0};
   for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
     sums.sum += distance_term(metric, x[k], y[k]);
@@ -228,9 +227,8 @@ __device__ void add_lp_gradient(const Metric<T>& metric, T distance, T weight,
 // [first, first + rows), whose derivatives are w, to row r of gradient.
 template <typename T>
 __global__ void add_lp_gradient_row(const Metric<T> metric, const int first,
-                                    const int rows, const int n,
-                                    const int dim, const T* x,
-                                    const T* distances, const T* w,
+                                    const int rows, const int n, const int dim,
+                                    const T* x, const T* distances, const T* w,
                                     T* gradient) {
   const int r = blockIdx.x;
   const int strip_row = r - first;

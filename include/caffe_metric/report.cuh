@@ -33,8 +33,8 @@ __global__ void check_labels(const int rows, const int pair_size,
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i < rows) {
     const bool pair = pair_size > 0 && i % pair_size == 0;
-    const bool good = is_label(labels[i], kAnyClass) &&
-                      !(pair && labels[i] != labels[i + 1]);
+    const bool good =
+        is_label(labels[i], kAnyClass) && !(pair && labels[i] != labels[i + 1]);
     bad[i] += good ? 0 : 1;
   }
 }

@@ -45,11 +45,11 @@ CAFFE_METRIC_HD int upper_place(int n, const T* values, T x) {
 // to the blocks. A block's scratch: `room` thresholds, room a power of 2 >= n;
 // n sums; n + 1 counts.
 template <typename T>
-__global__ void hinge_rows(const T margin, const bool use_pair,
-                           const int first, const int rows, const int n,
-                           const int room, const T* distances,
-                           const T* labels, T* threshold_scratch,
-                           double* sum_scratch, int* count_scratch, T* slopes,
+__global__ void hinge_rows(const T margin, const bool use_pair, const int first,
+                           const int rows, const int n, const int room,
+                           const T* distances, const T* labels,
+                           T* threshold_scratch, double* sum_scratch,
+                           int* count_scratch, T* slopes,
                            double* triplet_sums) {
   T* thresholds = threshold_scratch + static_cast<size_t>(blockIdx.x) * room;
   double* beyond = sum_scratch + static_cast<size_t>(blockIdx.x) * n;

@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#include <algorithm>
+
 #include "caffe_metric/block.cuh"
 #include "caffe_metric/triplet_mining.hpp"
 
@@ -17,8 +19,8 @@ template <typename T>
 __global__ void count_pairs(const int n, const T* labels, int* counts) {
   const int anchor = blockIdx.x;
   const T label = labels[anchor];
-  const int count = block_count(
-      n, [=](int j) { return j != anchor && labels[j] == label; });
+  const int count =
+      block_count(n, [=](int j) { return j != anchor && labels[j] == label; });
   if (threadIdx.x == 0) {
     counts[anchor] = count;
   }
@@ -68,8 +70,8 @@ struct LeastDrawn {
     if (a.index < 0 || b.index < 0) {
       return a.index < 0 ? b : a;
     }
-    const bool b_first = b.number < a.number ||
-                         (b.number == a.number && b.index < a.index);
+    const bool b_first =
+        b.number < a.number || (b.number == a.number && b.index < a.index);
     return b_first ? b : a;
   }
 };

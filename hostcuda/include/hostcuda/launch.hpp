@@ -55,7 +55,7 @@ extern State state;
 struct Counters {
   uint64_t launches;
   uint64_t blas_calls;
-  uint64_t to_host;       // results and copies that wait for the device
+  uint64_t to_host;        // results and copies that wait for the device
   uint64_t to_host_async;  // copies that do not
   uint64_t to_device;
   uint64_t to_host_bytes;

@@ -22,9 +22,9 @@ namespace caffe {
  *        CosFace: see include/caffe_metric/margin_rule.hpp.
  *
  * In the TRAIN phase the weights are scaled to unit rows in place, and
- * @f$ \lambda = \max(base (1 + gamma \, t)^{-power}, lambda\_min) @f$ with t the
- * number of forwards so far. The TEST phase writes nothing, and has no margin
- * unless margin_in_test.
+ * @f$ \lambda = \max(base (1 + gamma \, t)^{-power}, lambda\_min) @f$ with t
+ * the number of forwards so far. The TEST phase writes nothing, and has no
+ * margin unless margin_in_test.
  *
  * @param bottom input Blob vector (length 2)
  *   -# @f$ (M \times K) @f$ the features, K all axes from `axis` on
@@ -113,9 +113,9 @@ class MarginInnerProductLayer : public Layer<Dtype> {
   caffe_metric::TargetRule<Dtype> rule_;  // its lambda is that of the forward
   int axis_;
   int M_, K_, C_;
-  int strip_;      // classes that are handled at a time
-  double t_;       // TRAIN forwards so far; blobs_[1] holds it if persistent
-  uint64_t key_;   // of the draws of `triplet`, drawn in each TRAIN forward
+  int strip_;     // classes that are handled at a time
+  double t_;      // TRAIN forwards so far; blobs_[1] holds it if persistent
+  uint64_t key_;  // of the draws of `triplet`, drawn in each TRAIN forward
 
   Blob<Dtype> norms_;           // (M): ||x||, cached for backward pass
   Blob<Dtype> cosines_;         // (M): of the target, cached for backward pass

@@ -75,11 +75,11 @@ class RankHardLossLayer : public MetricLossLayer<Dtype> {
   Dtype normalizer_;      // cached for backward pass
 
   // GPU only.
-  int max_taken_;           // negatives that an anchor can take
-  Blob<int> taken_rows_;    // (groups x max_taken): taken_, cached for backward
-  Blob<int> hinges_;        // (groups x max_taken): which of the two are > 0
-  Blob<double> row_sums_;   // what each row or group adds to
-  Blob<double> report_;     // the sums, which alone are copied to the host
+  int max_taken_;          // negatives that an anchor can take
+  Blob<int> taken_rows_;   // (groups x max_taken): taken_, cached for backward
+  Blob<int> hinges_;       // (groups x max_taken): which of the two are > 0
+  Blob<double> row_sums_;  // what each row or group adds to
+  Blob<double> report_;    // the sums, which alone are copied to the host
 };
 
 }  // namespace caffe

@@ -122,7 +122,7 @@ class TripletLossLayer : public MetricLossLayer<Dtype> {
   vector<Term> terms_;                      // cached for backward pass
   Dtype normalizer_;                        // cached for backward pass
   bool has_gradient_;                       // gradient_ is of this forward
-  Blob<Dtype> gradient_;   // (N x D): of the sum of all losses
+  Blob<Dtype> gradient_;                    // (N x D): of the sum of all losses
   Blob<Dtype> prepared_;   // (N x D): see include/caffe_metric/gram.hpp
   Blob<Dtype> row_norms_;  // (N)
   Blob<Dtype> row_sums_;   // (N)
@@ -130,17 +130,17 @@ class TripletLossLayer : public MetricLossLayer<Dtype> {
   Blob<Dtype> slopes_;     // (strip x N): derivatives by the distances
 
   // GPU only.
-  int triplet_capacity_;           // of the two blobs that follow
-  Blob<int> mined_;                // (capacity x 3): triplets_
-  Blob<Dtype> cached_terms_;       // terms_
-  Blob<int> pair_offsets_;         // (N + 1): an anchor's first in mined_
-  Blob<double> means_;             // (D): of the features
-  Blob<Dtype> thresholds_;         // scratch of ALL with HINGE: d_ap + margin,
-  Blob<double> threshold_sums_;    // their sums,
-  Blob<int> threshold_counts_;     // and the negatives between them
-  Blob<double> bad_rows_;          // (N): rows that are no valid input
-  Blob<double> row_reports_;       // what each block adds to the report
-  Blob<double> report_;            // which alone is copied to the host
+  int triplet_capacity_;         // of the two blobs that follow
+  Blob<int> mined_;              // (capacity x 3): triplets_
+  Blob<Dtype> cached_terms_;     // terms_
+  Blob<int> pair_offsets_;       // (N + 1): an anchor's first in mined_
+  Blob<double> means_;           // (D): of the features
+  Blob<Dtype> thresholds_;       // scratch of ALL with HINGE: d_ap + margin,
+  Blob<double> threshold_sums_;  // their sums,
+  Blob<int> threshold_counts_;   // and the negatives between them
+  Blob<double> bad_rows_;        // (N): rows that are no valid input
+  Blob<double> row_reports_;     // what each block adds to the report
+  Blob<double> report_;          // which alone is copied to the host
 };
 
 }  // namespace caffe

@@ -10,10 +10,10 @@
 
 namespace caffe {
 
-using caffe_metric::FeatureGradient;
-using caffe_metric::TargetRule;
 using caffe_metric::block_dot;
+using caffe_metric::FeatureGradient;
 using caffe_metric::kBlockThreads;
+using caffe_metric::TargetRule;
 
 // Elements of a strip of the weights' gradient.
 const int kWeightStripGpu = 1 << 24;
@@ -109,12 +109,11 @@ __global__ void ScaleColumns(const int n, const int columns,
 // A block a row: the target's cosine and logit, and whether the row keeps its
 // gradient (semihard).
 template <typename Dtype>
-__global__ void SetTargetLogits(const TargetRule<Dtype> rule,
-                                const bool margin, const bool semihard,
-                                const bool normalize, const Dtype scale,
-                                const int classes, const Dtype* labels,
-                                const Dtype* norms, Dtype* cosines, int* keep,
-                                Dtype* logits) {
+__global__ void SetTargetLogits(const TargetRule<Dtype> rule, const bool margin,
+                                const bool semihard, const bool normalize,
+                                const Dtype scale, const int classes,
+                                const Dtype* labels, const Dtype* norms,
+                                Dtype* cosines, int* keep, Dtype* logits) {
   const int i = blockIdx.x;
   const int y = target_of(labels[i], classes);
   if (y < 0) {
@@ -153,11 +152,10 @@ __global__ void SetTargetLogits(const TargetRule<Dtype> rule,
 
 // Multiplies the targets' entries by g', and keeps what they were.
 template <typename Dtype>
-__global__ void ScaleTargetDiffs(const TargetSlope<Dtype> slope,
-                                 const int rows, const int classes,
-                                 const Dtype* labels, const Dtype* norms,
-                                 const Dtype* cosines, Dtype* top_diff,
-                                 Dtype* target_diffs) {
+__global__ void ScaleTargetDiffs(const TargetSlope<Dtype> slope, const int rows,
+                                 const int classes, const Dtype* labels,
+                                 const Dtype* norms, const Dtype* cosines,
+                                 Dtype* top_diff, Dtype* target_diffs) {
   CUDA_KERNEL_LOOP(i, rows) {
     const int y = target_of(labels[i], classes);
     if (y >= 0) {
@@ -173,8 +171,7 @@ __global__ void ScaleTargetDiffs(const TargetSlope<Dtype> slope,
 template <typename Dtype>
 __global__ void RestoreTargetDiffs(const int rows, const int classes,
                                    const Dtype* labels,
-                                   const Dtype* target_diffs,
-                                   Dtype* top_diff) {
+                                   const Dtype* target_diffs, Dtype* top_diff) {
   CUDA_KERNEL_LOOP(i, rows) {
     const int y = target_of(labels[i], classes);
     if (y >= 0) {
@@ -200,15 +197,13 @@ __global__ void FinishFeatureRows(const TargetSlope<Dtype> slope,
     }
     return;
   }
-  const Dtype of_feature =
-      target_gradient(slope, cosines[i], norm).of_feature;
+  const Dtype of_feature = target_gradient(slope, cosines[i], norm).of_feature;
   const Dtype factor = scale * target_diffs[i] * of_feature / norm;
   for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
     dx[begin + k] += factor * x[begin + k];
   }
   if (normalize) {
-    const Dtype along =
-        block_dot(dim, dx + begin, x + begin) / (norm * norm);
+    const Dtype along = block_dot(dim, dx + begin, x + begin) / (norm * norm);
     for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
       dx[begin + k] = (dx[begin + k] - along * x[begin + k]) / norm;
     }
@@ -225,8 +220,7 @@ __global__ void AddTangent(const bool project, const int dim,
   const Dtype factor = factors[blockIdx.x];
   Dtype along = 0;
   if (project) {
-    along = factor * factor *
-            block_dot(dim, diff + begin, weights + begin);
+    along = factor * factor * block_dot(dim, diff + begin, weights + begin);
   }
   for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
     dw[begin + k] += factor * (diff[begin + k] - along * weights[begin + k]);
@@ -262,16 +256,16 @@ __global__ void CopySamples(const uint64_t key, const int rows, const int dim,
 inline void columns_times_gpu(int m, int n, int k, float alpha, const float* a,
                               int lda, const float* b, float* c) {
   const float beta = 0;
-  CUBLAS_CHECK(cublasSgemm(Caffe::cublas_handle(), CUBLAS_OP_N, CUBLAS_OP_T,
-                           n, m, k, &alpha, b, n, a, lda, &beta, c, n));
+  CUBLAS_CHECK(cublasSgemm(Caffe::cublas_handle(), CUBLAS_OP_N, CUBLAS_OP_T, n,
+                           m, k, &alpha, b, n, a, lda, &beta, c, n));
 }
 
 inline void columns_times_gpu(int m, int n, int k, double alpha,
                               const double* a, int lda, const double* b,
                               double* c) {
   const double beta = 0;
-  CUBLAS_CHECK(cublasDgemm(Caffe::cublas_handle(), CUBLAS_OP_N, CUBLAS_OP_T,
-                           n, m, k, &alpha, b, n, a, lda, &beta, c, n));
+  CUBLAS_CHECK(cublasDgemm(Caffe::cublas_handle(), CUBLAS_OP_N, CUBLAS_OP_T, n,
+                           m, k, &alpha, b, n, a, lda, &beta, c, n));
 }
 
 template <typename Dtype>
@@ -297,9 +291,9 @@ template <typename Dtype>
 void MarginInnerProductLayer<Dtype>::EndLabelCheck() {
   if (bad_label_seen_.count() > 0) {
     const Dtype* bad = bad_label_seen_.cpu_data();
-    CHECK_EQ(bad[0], 0)
-        << Title() << ": the label of row " << bad[0] - 1 << " is " << bad[1]
-        << ", labels are integers in [0, " << C_ << ")";
+    CHECK_EQ(bad[0], 0) << Title() << ": the label of row " << bad[0] - 1
+                        << " is " << bad[1] << ", labels are integers in [0, "
+                        << C_ << ")";
   }
 }
 
@@ -336,11 +330,11 @@ void MarginInnerProductLayer<Dtype>::Forward_gpu(
   }
   keep_.Reshape(vector<int>(1, M_));
   SetTargetLogits<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<M_, kBlockThreads>>>(
-          rule_, applies_margin(), param_.semihard(),
-          param_.normalize_features(), Dtype(param_.scale()), C_,
-          bottom[1]->gpu_data(), norms_.gpu_data(),
-          cosines_.mutable_gpu_data(), keep_.mutable_gpu_data(), logits);
+      <<<M_, kBlockThreads>>>(rule_, applies_margin(), param_.semihard(),
+                              param_.normalize_features(),
+                              Dtype(param_.scale()), C_, bottom[1]->gpu_data(),
+                              norms_.gpu_data(), cosines_.mutable_gpu_data(),
+                              keep_.mutable_gpu_data(), logits);
   CUDA_POST_KERNEL_CHECK;
   if (top.size() > 1) {
     top[1]->mutable_cpu_data()[0] = rule_.lambda;
@@ -360,8 +354,8 @@ void MarginInnerProductLayer<Dtype>::AddWeightGradientGpu(
   for (int begin = 0; begin < C_; begin += strip) {
     const int classes = std::min(strip, C_ - begin);
     const size_t offset = begin * static_cast<size_t>(K_);
-    columns_times_gpu(classes, K_, M_, Dtype(param_.scale()),
-                      top_diff + begin, C_, features, diff);
+    columns_times_gpu(classes, K_, M_, Dtype(param_.scale()), top_diff + begin,
+                      C_, features, diff);
     AddTangent<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
         <<<classes, kBlockThreads>>>(project, K_, weights + offset,
                                      weight_factors_.gpu_data() + begin, diff,
@@ -412,13 +406,11 @@ void MarginInnerProductLayer<Dtype>::Backward_gpu(
       unit_weights = strip_weights_.gpu_data();
     }
     caffe_gpu_gemm<Dtype>(CblasNoTrans, CblasNoTrans, M_, K_, C_,
-                          param_.scale(), top_diff, unit_weights, Dtype(0),
-                          dx);
+                          param_.scale(), top_diff, unit_weights, Dtype(0), dx);
     FinishFeatureRows<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
         <<<M_, kBlockThreads>>>(slope, param_.normalize_features(),
                                 Dtype(param_.scale()), K_, x, norms, cosines,
-                                keep_.gpu_data(), target_diffs_.gpu_data(),
-                                dx);
+                                keep_.gpu_data(), target_diffs_.gpu_data(), dx);
     CUDA_POST_KERNEL_CHECK;
   }
   RestoreTargetDiffs<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)

@@ -33,8 +33,8 @@ __global__ void NormRowsGradient(const int channels, const Dtype eps,
   const Dtype factor =
       caffe_metric::norm_gradient_factor(norms[blockIdx.x], eps);
   for (int k = threadIdx.x; k < channels; k += kBlockThreads) {
-    dx[begin + k] = caffe_metric::norm_gradient(dy[begin + k], dot,
-                                                y[begin + k], factor);
+    dx[begin + k] =
+        caffe_metric::norm_gradient(dy[begin + k], dot, y[begin + k], factor);
   }
 }
 

@@ -10,10 +10,10 @@
 
 namespace caffe {
 
-using caffe_metric::RankDraw;
 using caffe_metric::block_count;
 using caffe_metric::block_kth_smallest;
 using caffe_metric::kBlockThreads;
+using caffe_metric::RankDraw;
 
 // Which hinges of a taken negative are > 0.
 const int kByAnchor = 1;
@@ -34,8 +34,53 @@ __global__ void GatherRows(const int step, const int dim, const Dtype* from,
   }
 }
 
-// A block a group: the negatives of its anchor, as caffe_metric::rank_negatives
-// takes them, ascending, then -1.
+// What decides whether row j is taken for an anchor, step by step: the same as
+// caffe_metric::rank_negatives. Smallest s is largest product; lowest index on
+// a tie.
+template <typename Dtype>
+struct Selection {
+  const Dtype* products;  // the anchor's row of the Gram matrix
+  const Dtype* labels;
+  Dtype positive, margin, label;
+  uint64_t edge;  // the order of the last of the hardest,
+  int last_tie;   // and the last row of that order among them
+  uint64_t hard_stream, random_stream;
+  int hard_number, random_number;
+  uint64_t hard_edge, random_edge;  // the last numbers that are drawn
+
+  __device__ bool candidate(int j) const {
+    return caffe_metric::rank_violation(margin, positive, -products[j]) > 0 &&
+           labels[j] != label;
+  }
+  __device__ uint64_t order(int j) const {
+    return caffe_metric::descending_key(products[j]);
+  }
+  __device__ bool before_edge(int j) const {
+    return candidate(j) && order(j) < edge;
+  }
+  __device__ bool at_edge(int j) const {
+    return candidate(j) && order(j) == edge;
+  }
+  __device__ bool hard(int j) const {
+    return before_edge(j) || (at_edge(j) && j <= last_tie);
+  }
+  __device__ uint64_t hard_draw(int j) const {
+    return caffe_metric::draw(hard_stream, j);
+  }
+  __device__ bool drawn_hard(int j) const {
+    return hard_number > 0 && hard(j) && hard_draw(j) <= hard_edge;
+  }
+  __device__ bool left(int j) const { return candidate(j) && !drawn_hard(j); }
+  __device__ uint64_t random_draw(int j) const {
+    return caffe_metric::draw(random_stream, j);
+  }
+  __device__ bool drawn(int j) const {
+    return drawn_hard(j) ||
+           (random_number > 0 && left(j) && random_draw(j) <= random_edge);
+  }
+};
+
+// A block a group: the negatives of its anchor, ascending, then -1.
 template <typename Dtype>
 __global__ void TakeNegatives(const RankDraw number, const Dtype margin,
                               const uint64_t key, const int pair_size,
@@ -44,66 +89,46 @@ __global__ void TakeNegatives(const RankDraw number, const Dtype margin,
                               const Dtype* labels, int* taken) {
   const int group = first_group + blockIdx.x;
   const int anchor = group * pair_size;
-  const Dtype* row = products + static_cast<size_t>(blockIdx.x) * n;
-  const Dtype positive = -row[anchor + 1];
-  const Dtype label = labels[anchor];
   int* out = taken + static_cast<size_t>(group) * max_taken;
-  const auto put = [=](int k, int j) { out[k] = j; };
-  const auto candidate = [=](int j) {
-    return caffe_metric::rank_violation(margin, positive, -row[j]) > 0 &&
-           labels[j] != label;
-  };
-  const int candidates = block_count(n, candidate);
+  Selection<Dtype> s;
+  s.products = products + static_cast<size_t>(blockIdx.x) * n;
+  s.labels = labels;
+  s.positive = -s.products[anchor + 1];
+  s.margin = margin;
+  s.label = labels[anchor];
+  const int candidates = block_count(n, [=](int j) { return s.candidate(j); });
   int count;
   if (candidates <= number.neg_num) {
-    count = caffe_metric::block_list(n, candidate, put);
+    count = caffe_metric::block_list(
+        n, [=](int j) { return s.candidate(j); },
+        [=](int k, int j) { out[k] = j; });
   } else {
-    // Smallest s is largest product; lowest index on a tie.
-    const auto order = [=](int j) {
-      return caffe_metric::descending_key(row[j]);
-    };
-    const uint64_t edge =
-        block_kth_smallest(n, number.neg_num, candidate, order);
-    const auto before_edge = [=](int j) {
-      return candidate(j) && order(j) < edge;
-    };
-    const auto at_edge = [=](int j) {
-      return candidate(j) && order(j) == edge;
-    };
-    const int ties = number.neg_num - block_count(n, before_edge);
-    const int last_tie = block_kth_smallest(
-        n, ties, at_edge, [](int j) { return static_cast<uint64_t>(j); });
-    const auto hard = [=](int j) {
-      return before_edge(j) || (at_edge(j) && j <= last_tie);
-    };
-    const uint64_t hard_stream =
+    s.edge = block_kth_smallest(
+        n, number.neg_num, [=](int j) { return s.candidate(j); },
+        [=](int j) { return s.order(j); });
+    const int before = block_count(n, [=](int j) { return s.before_edge(j); });
+    s.last_tie = block_kth_smallest(
+        n, number.neg_num - before, [=](int j) { return s.at_edge(j); },
+        [](int j) { return static_cast<uint64_t>(j); });
+    s.hard_stream =
         caffe_metric::stream_of(key, anchor, caffe_metric::kHardStream);
-    const auto hard_draw = [=](int j) {
-      return caffe_metric::draw(hard_stream, j);
-    };
-    const int hard_number = min(number.hard_number, number.neg_num);
-    const uint64_t hard_edge =
-        hard_number > 0 ? block_kth_smallest(n, hard_number, hard, hard_draw)
-                        : 0;
-    const auto drawn_hard = [=](int j) {
-      return hard_number > 0 && hard(j) && hard_draw(j) <= hard_edge;
-    };
-    const auto left = [=](int j) { return candidate(j) && !drawn_hard(j); };
-    const uint64_t random_stream =
+    s.hard_number = min(number.hard_number, number.neg_num);
+    if (s.hard_number > 0) {
+      s.hard_edge = block_kth_smallest(
+          n, s.hard_number, [=](int j) { return s.hard(j); },
+          [=](int j) { return s.hard_draw(j); });
+    }
+    s.random_stream =
         caffe_metric::stream_of(key, anchor, caffe_metric::kRandomStream);
-    const auto random_draw = [=](int j) {
-      return caffe_metric::draw(random_stream, j);
-    };
-    const int random_number = min(number.rand_number, candidates - hard_number);
-    const uint64_t random_edge =
-        random_number > 0
-            ? block_kth_smallest(n, random_number, left, random_draw)
-            : 0;
-    const auto drawn = [=](int j) {
-      return drawn_hard(j) || (random_number > 0 && left(j) &&
-                               random_draw(j) <= random_edge);
-    };
-    count = caffe_metric::block_list(n, drawn, put);
+    s.random_number = min(number.rand_number, candidates - s.hard_number);
+    if (s.random_number > 0) {
+      s.random_edge = block_kth_smallest(
+          n, s.random_number, [=](int j) { return s.left(j); },
+          [=](int j) { return s.random_draw(j); });
+    }
+    count = caffe_metric::block_list(
+        n, [=](int j) { return s.drawn(j); },
+        [=](int k, int j) { out[k] = j; });
   }
   for (int k = count + threadIdx.x; k < max_taken; k += kBlockThreads) {
     out[k] = -1;
@@ -137,8 +162,8 @@ __global__ void AddHinges(const Dtype margin, const int pair_size,
     const Dtype by_positive =
         caffe_metric::rank_violation(margin, positive, -product);
     if (threadIdx.x == 0) {
-      hinges[slot] = (by_anchor > 0 ? kByAnchor : 0) |
-                     (by_positive > 0 ? kByPositive : 0);
+      hinges[slot] =
+          (by_anchor > 0 ? kByAnchor : 0) | (by_positive > 0 ? kByPositive : 0);
     }
     loss += by_anchor + max(by_positive, Dtype(0));
     selected += 2;
@@ -172,8 +197,7 @@ __global__ void RankGradient(const int groups, const int pair_size,
     const Dtype* partner =
         x + static_cast<size_t>(role == 0 ? r + 1 : r - 1) * dim;
     const int mine = role == 0 ? kByAnchor : kByPositive;
-    for (int slot = group * max_taken; slot < (group + 1) * max_taken;
-         ++slot) {
+    for (int slot = group * max_taken; slot < (group + 1) * max_taken; ++slot) {
       if (taken[slot] < 0) {
         break;
       }
@@ -201,8 +225,7 @@ __global__ void RankGradient(const int groups, const int pair_size,
         const Dtype of_anchor = bits & kByAnchor ? scale : Dtype(0);
         const Dtype of_positive = bits & kByPositive ? scale : Dtype(0);
         const int group = (begin + s) / max_taken;
-        const Dtype* anchor =
-            x + static_cast<size_t>(group) * pair_size * dim;
+        const Dtype* anchor = x + static_cast<size_t>(group) * pair_size * dim;
         for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
           dr[k] += of_anchor * anchor[k] + of_positive * anchor[dim + k];
         }
@@ -222,9 +245,8 @@ void RankHardLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
   const uint64_t key = this->DrawKey();
   const RankDraw number = caffe_metric::rank_draw(
       param_.neg_num(), param_.hard_ratio(), param_.rand_ratio());
-  max_taken_ = std::min(num_, std::max(number.neg_num,
-                                       number.hard_number +
-                                           number.rand_number));
+  max_taken_ = std::min(
+      num_, std::max(number.neg_num, number.hard_number + number.rand_number));
   const int strip = caffe_metric::strip_rows(group_num_, num_);
   anchors_.Reshape(strip, dim_, 1, 1);
   products_.Reshape(strip, num_, 1, 1);
@@ -247,21 +269,20 @@ void RankHardLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
     const int groups = std::min(strip, group_num_ - begin);
     GatherRows<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
         <<<groups, kBlockThreads>>>(
-            pair_size, dim_,
-            x + static_cast<size_t>(begin) * pair_size * dim_,
+            pair_size, dim_, x + static_cast<size_t>(begin) * pair_size * dim_,
             anchors_.mutable_gpu_data());
     caffe_gpu_gemm<Dtype>(CblasNoTrans, CblasTrans, groups, num_, dim_,
                           Dtype(1), anchors_.gpu_data(), x, Dtype(0),
                           products_.mutable_gpu_data());
     TakeNegatives<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<groups, kBlockThreads>>>(
-            number, margin, key, pair_size, begin, num_, max_taken_,
-            products_.gpu_data(), labels, taken_rows_.mutable_gpu_data());
+        <<<groups, kBlockThreads>>>(number, margin, key, pair_size, begin, num_,
+                                    max_taken_, products_.gpu_data(), labels,
+                                    taken_rows_.mutable_gpu_data());
     AddHinges<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<groups, kBlockThreads>>>(
-            margin, pair_size, begin, num_, dim_, max_taken_,
-            products_.gpu_data(), x, taken_rows_.gpu_data(),
-            hinges_.mutable_gpu_data(), row_sums);
+        <<<groups, kBlockThreads>>>(margin, pair_size, begin, num_, dim_,
+                                    max_taken_, products_.gpu_data(), x,
+                                    taken_rows_.gpu_data(),
+                                    hinges_.mutable_gpu_data(), row_sums);
     CUDA_POST_KERNEL_CHECK;
   }
   // NOLINT_NEXT_LINE(whitespace/operators)
@@ -282,8 +303,7 @@ void RankHardLossLayer<Dtype>::Backward_gpu(
     const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
     const vector<Blob<Dtype>*>& bottom) {
   if (propagate_down[1]) {
-    caffe_gpu_set(bottom[1]->count(), Dtype(0),
-                  bottom[1]->mutable_gpu_diff());
+    caffe_gpu_set(bottom[1]->count(), Dtype(0), bottom[1]->mutable_gpu_diff());
   }
   if (!propagate_down[0]) {
     return;

@@ -12,17 +12,17 @@
 
 namespace caffe {
 
+using caffe_metric::block_distance_sums;
+using caffe_metric::distance_of;
+using caffe_metric::distance_slope;
 using caffe_metric::DistanceSlope;
 using caffe_metric::DistanceSums;
+using caffe_metric::kBlockThreads;
+using caffe_metric::kTripletSums;
 using caffe_metric::Metric;
 using caffe_metric::Triplet;
 using caffe_metric::TripletRule;
 using caffe_metric::TripletTerm;
-using caffe_metric::block_distance_sums;
-using caffe_metric::distance_of;
-using caffe_metric::distance_slope;
-using caffe_metric::kBlockThreads;
-using caffe_metric::kTripletSums;
 
 // Where work is dealt out to blocks, their number does not depend on how much
 // there is: the sums keep their order.
@@ -109,7 +109,7 @@ __global__ void AddTerms(const Metric<Dtype> metric,
     const Dtype pair = use_pair && new_pair ? weight : Dtype(0);
     if (threadIdx.x == 0) {
       const CachedTerm<Dtype> cached = {
-          distance_slope(metric, ap),   distance_slope(metric, an),
+          distance_slope(metric, ap), distance_slope(metric, an),
           weight * term.slope_ap + pair, weight * term.slope_an,
           swapped ? Dtype(1) : Dtype(0)};
       terms[t] = cached;
@@ -135,13 +135,12 @@ __global__ void AddTerms(const Metric<Dtype> metric,
 // A block a pair of anchor and positive, with its `negatives` negatives: the
 // gradient of the rows that the layout names. NULL diffs do not propagate.
 template <typename Dtype>
-__global__ void ListedGradient(const Metric<Dtype> metric,
-                               const int group_size, const int negatives,
-                               const int dim, const CachedTerm<Dtype>* terms,
-                               const Dtype* x_a, const Dtype* x_p,
-                               const Dtype* x_n, const Dtype* loss_diff,
-                               const Dtype normalizer, Dtype* dx_a,
-                               Dtype* dx_p, Dtype* dx_n) {
+__global__ void ListedGradient(const Metric<Dtype> metric, const int group_size,
+                               const int negatives, const int dim,
+                               const CachedTerm<Dtype>* terms, const Dtype* x_a,
+                               const Dtype* x_p, const Dtype* x_n,
+                               const Dtype* loss_diff, const Dtype normalizer,
+                               Dtype* dx_a, Dtype* dx_p, Dtype* dx_n) {
   const Dtype scale = loss_diff[0] / normalizer;
   for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
     Dtype da = 0;
@@ -306,7 +305,8 @@ void TripletLossLayer<Dtype>::StripDistancesGpu(int begin, int rows,
                                                 const Dtype* x) {
   Dtype* distances = distances_.mutable_gpu_data();
   if (metric_.distance == caffe_metric::LP) {
-    caffe_metric::lp_distance_row<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+    caffe_metric::lp_distance_row<
+        Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
         <<<rows, kBlockThreads>>>(metric_, begin, num_, dim_, x, distances);
   } else {
     const Dtype* u = prepared_.gpu_data();
@@ -352,7 +352,8 @@ void TripletLossLayer<Dtype>::MineTripletsGpu(
     const int rows = std::min(strip, num_ - begin);
     StripDistancesGpu(begin, rows, x);
     if (hardest) {
-      caffe_metric::find_hardest<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+      caffe_metric::find_hardest<
+          Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
           <<<rows, kBlockThreads>>>(begin, num_, distances_.gpu_data(), labels,
                                     triplets);
     } else {
@@ -371,8 +372,7 @@ void TripletLossLayer<Dtype>::MineTripletsGpu(
 }
 
 template <typename Dtype>
-void TripletLossLayer<Dtype>::AddListedGpu(
-    const vector<Blob<Dtype>*>& bottom) {
+void TripletLossLayer<Dtype>::AddListedGpu(const vector<Blob<Dtype>*>& bottom) {
   const bool mined = layout_ == MINED;
   const bool apart = layout_ >= ROWS;
   const int group_size = layout_ == GROUPS ? group_size_ : 0;
@@ -397,9 +397,9 @@ void TripletLossLayer<Dtype>::AddListedGpu(
               cached_terms_.mutable_gpu_data()),
           row_reports_.mutable_gpu_data());
   // NOLINT_NEXT_LINE(whitespace/operators)
-  caffe_metric::sum_columns<<<1, kBlockThreads>>>(
-      blocks, kTripletSums, row_reports_.gpu_data(),
-      report_.mutable_gpu_data());
+  caffe_metric::sum_columns<<<1, kBlockThreads>>>(blocks, kTripletSums,
+                                                  row_reports_.gpu_data(),
+                                                  report_.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
 }
 
@@ -440,10 +440,10 @@ void TripletLossLayer<Dtype>::AddAllGpu(const vector<Blob<Dtype>*>& bottom,
               row_reports_.mutable_gpu_data());
     } else {
       caffe_metric::loss_row<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-          <<<rows, kBlockThreads>>>(
-              rule_, swap_, use_pair_, begin, num_, distances_.gpu_data(),
-              labels, slopes_.mutable_gpu_data(),
-              row_reports_.mutable_gpu_data());
+          <<<rows, kBlockThreads>>>(rule_, swap_, use_pair_, begin, num_,
+                                    distances_.gpu_data(), labels,
+                                    slopes_.mutable_gpu_data(),
+                                    row_reports_.mutable_gpu_data());
     }
     CUDA_POST_KERNEL_CHECK;
     if (with_gradient) {
@@ -459,8 +459,7 @@ void TripletLossLayer<Dtype>::AddAllGpu(const vector<Blob<Dtype>*>& bottom,
   }
   // NOLINT_NEXT_LINE(whitespace/operators)
   caffe_metric::sum_columns<<<1, kBlockThreads>>>(
-      num_, kTripletSums, row_reports_.gpu_data(),
-      report_.mutable_gpu_data());
+      num_, kTripletSums, row_reports_.gpu_data(), report_.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
   has_gradient_ = with_gradient;
 }
@@ -490,15 +489,15 @@ void TripletLossLayer<Dtype>::AddStripGradientGpu(int begin, int rows,
         // NOLINT_NEXT_LINE(whitespace/operators)
         <<<num_, kBlockThreads>>>(num_, v);
   } else {
-    caffe_gpu_gemm<Dtype>(CblasTrans, CblasNoTrans, num_, dim_, rows,
-                          Dtype(-1), v, u + offset, Dtype(1), gradient);
+    caffe_gpu_gemm<Dtype>(CblasTrans, CblasNoTrans, num_, dim_, rows, Dtype(-1),
+                          v, u + offset, Dtype(1), gradient);
     caffe_metric::add_column_sum<Dtype>
         // NOLINT_NEXT_LINE(whitespace/operators)
         <<<CAFFE_GET_BLOCKS(num_), CAFFE_CUDA_NUM_THREADS>>>(rows, num_, v,
                                                              row_sums);
   }
-  caffe_gpu_gemm<Dtype>(CblasNoTrans, CblasNoTrans, rows, dim_, num_,
-                        Dtype(-1), v, u, Dtype(1), gradient + offset);
+  caffe_gpu_gemm<Dtype>(CblasNoTrans, CblasNoTrans, rows, dim_, num_, Dtype(-1),
+                        v, u, Dtype(1), gradient + offset);
   caffe_metric::add_row_sum<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<rows, kBlockThreads>>>(num_, v, row_sums + begin);
   CUDA_POST_KERNEL_CHECK;
@@ -551,9 +550,9 @@ void TripletLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
 }
 
 template <typename Dtype>
-void TripletLossLayer<Dtype>::Backward_gpu(
-    const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
-    const vector<Blob<Dtype>*>& bottom) {
+void TripletLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
+                                           const vector<bool>& propagate_down,
+                                           const vector<Blob<Dtype>*>& bottom) {
   for (size_t i = feature_bottoms_; i < bottom.size(); ++i) {
     if (propagate_down[i]) {
       caffe_gpu_set(bottom[i]->count(), Dtype(0),
@@ -577,8 +576,7 @@ void TripletLossLayer<Dtype>::Backward_gpu(
     }
     ListedGradient<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
         <<<apart ? num_ : num_ / group_size_, kBlockThreads>>>(
-            metric_, apart ? 0 : group_size_, apart ? 1 : group_size_ - 2,
-            dim_,
+            metric_, apart ? 0 : group_size_, apart ? 1 : group_size_ - 2, dim_,
             reinterpret_cast<const CachedTerm<Dtype>*>(
                 cached_terms_.gpu_data()),
             x[0], x[1], x[2], loss_diff, normalizer_, dx[0], dx[1], dx[2]);
