@@ -667,6 +667,16 @@ TYPED_TEST(MarginInnerProductLayerTest, TestSemihardTies) {
   // Row 0 is right without the margin only, row 1 is wrong without it.
   EXPECT_GT(Length(Row(rig.BottomDiff(0), 0, 2)), 0);
   ExpectAllZero(Row(rig.BottomDiff(0), 1, 2));
+  // A tie of the logits with their margin, which is none: row 0 is right.
+  spec = Spec("01", 2, 2, "type: SINGLE base: 0 semihard: true");
+  const double along[] = {4, 0, 4, 0};
+  spec.params[0].assign(w, w + 4);
+  spec.bottoms[0].values.assign(along, along + 4);
+  LayerRig<Dtype> single(spec);
+  single.Forward();
+  single.Backward();
+  ExpectAllZero(Row(single.BottomDiff(0), 0, 2));
+  EXPECT_GT(Length(Row(single.BottomDiff(0), 1, 2)), 0);
 }
 
 TYPED_TEST(MarginInnerProductLayerTest, TestTripletOverwritesWeights) {

@@ -880,6 +880,11 @@ TYPED_TEST(TripletLossLayerTest, TestMiningTies) {
   LayerSpec hardest = all;
   hardest.prototxt = Prototxt("mining: HARDEST margin: 1");
   ExpectMined<Dtype>(hardest);
+  // row 0 has two farthest positives and two closest negatives
+  LayerSpec equal = Mined("00011", 1, "mining: HARDEST margin: 1");
+  const double y[] = {0, 2, -2, 1, -1};
+  equal.bottoms[0].values.assign(y, y + 5);
+  ExpectMined<Dtype>(equal);
   // d_an is exactly d_ap, and exactly d_ap + margin: neither is semi-hard
   LayerSpec line = Mined("0011", 1, "mining: SEMIHARD margin: 3");
   const double x[] = {0, 1, -1, 2};
