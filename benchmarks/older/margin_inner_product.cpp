@@ -14,8 +14,13 @@ struct Arrays {
   std::vector<float> cosine, square, fourth, sign_0, sign_3, sign_4, psi;
 
   explicit Arrays(size_t count)
-      : cosine(count), square(count), fourth(count), sign_0(count),
-        sign_3(count), sign_4(count), psi(count) {}
+      : cosine(count),
+        square(count),
+        fourth(count),
+        sign_0(count),
+        sign_3(count),
+        sign_4(count),
+        psi(count) {}
 };
 
 float sign(float x) { return (x > 0) - (x < 0); }
@@ -64,8 +69,8 @@ extern "C" void older_margin_inner_product(int m, int c, int k, float lambda,
     a.sign_4[at] = 2 * a.sign_0[at] + a.sign_3[at] - 3;
   }
   for (size_t at = 0; at < count; ++at) {
-    a.psi[at] = a.sign_3[at] * (8 * a.fourth[at] - 8 * a.square[at] + 1) +
-                a.sign_4[at];
+    a.psi[at] =
+        a.sign_3[at] * (8 * a.fourth[at] - 8 * a.square[at] + 1) + a.sign_4[at];
   }
   for (int i = 0; i < m; ++i) {
     const size_t at = static_cast<size_t>(i) * c + static_cast<int>(labels[i]);
@@ -81,15 +86,15 @@ extern "C" void older_margin_inner_product(int m, int c, int k, float lambda,
       float of_weight = 1;
       float of_feature = 0;
       if (j == static_cast<int>(labels[i])) {
-        const float slope = a.sign_3[at] * 16 * a.cosine[at] *
-                            (2 * a.square[at] - 1);
+        const float slope =
+            a.sign_3[at] * 16 * a.cosine[at] * (2 * a.square[at] - 1);
         of_weight = (lambda + slope) / (1 + lambda);
         of_feature = (a.psi[at] - a.cosine[at] * slope) / (1 + lambda);
         cblas_saxpy(k, top_diff[at] * of_feature / norms[i], x + i * k, 1, dxi,
                     1);
       }
-      cblas_saxpy(k, top_diff[at] * of_weight,
-                  w + static_cast<size_t>(j) * k, 1, dxi, 1);
+      cblas_saxpy(k, top_diff[at] * of_weight, w + static_cast<size_t>(j) * k,
+                  1, dxi, 1);
     }
   }
 }

@@ -18,8 +18,8 @@ float similarity(int dim, const float* u, const float* v) {
 }
 
 // Moves `number` random rows of [begin, size) to the front.
-void shuffle_some(std::vector<std::pair<float, int> >* rows, int begin,
-                  int end, int number) {
+void shuffle_some(std::vector<std::pair<float, int>>* rows, int begin, int end,
+                  int number) {
   for (int k = begin; k < std::min(begin + number, end); ++k) {
     std::swap((*rows)[k], (*rows)[k + std::rand() % (end - k)]);
   }
@@ -43,7 +43,7 @@ extern "C" float older_rank_hard(int n, int dim, int pair_size, int neg_num,
   std::fill(dx, dx + n * dim, 0.f);
   for (int i = 0; i < n; i += pair_size) {
     const float positive = s[i * n + i + 1];
-    std::vector<std::pair<float, int> > rows;
+    std::vector<std::pair<float, int>> rows;
     for (int j = 0; j < n; ++j) {
       if (labels[j] != labels[i] && positive - s[i * n + j] + margin > 0) {
         rows.push_back(std::make_pair(s[i * n + j], j));

@@ -106,8 +106,7 @@ CAFFE_METRIC_HD void distance_gradient(const Metric<T>& metric,
   if (metric.distance == LP) {
     u += metric.eps;
     // At u = 0 a p below 1 has no slope.
-    u = u == 0 ? T(0)
-               : std::copysign(std::pow(std::fabs(u), metric.p - 1), u);
+    u = u == 0 ? T(0) : std::copysign(std::pow(std::fabs(u), metric.p - 1), u);
   }
   const T d = weight * slope.difference * u;
   *dx += d;

@@ -125,8 +125,7 @@ inline void gram_to_distances(const Metric<T>& metric, int i, int n, int dim,
   }
   for (int j = 0; j < n; ++j) {
     if (gram_cancels(row[j], row_norms[i], row_norms[j])) {
-      row[j] =
-          squared_distance(dim, ui, u + static_cast<size_t>(j) * dim);
+      row[j] = squared_distance(dim, ui, u + static_cast<size_t>(j) * dim);
     }
   }
   if (metric.distance == L2) {

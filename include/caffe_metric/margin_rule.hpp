@@ -56,8 +56,7 @@ CAFFE_METRIC_HD Curve<T> psi(int m, T c) {
 
 // lambda of the t-th forward.
 template <typename T>
-CAFFE_METRIC_HD T annealed_lambda(T base, T gamma, T power, T lambda_min,
-                                  T t) {
+CAFFE_METRIC_HD T annealed_lambda(T base, T gamma, T power, T lambda_min, T t) {
   return larger(base * std::pow(1 + gamma * t, -power), lambda_min);
 }
 
@@ -122,16 +121,15 @@ CAFFE_METRIC_HD FeatureGradient<T> exact_gradient(const Curve<T>& f, T c) {
 // c_x = (psi - c psi') / ||x|| the coefficients of w and x, both divided by
 // sqrt(c_w^2 + c_x^2), then blended with the plain gradient w by lambda.
 template <typename T>
-CAFFE_METRIC_HD FeatureGradient<T> reference_gradient(
-    const TargetRule<T>& rule, T c, T norm) {
+CAFFE_METRIC_HD FeatureGradient<T> reference_gradient(const TargetRule<T>& rule,
+                                                      T c, T norm) {
   const Curve<T> p = psi(rule.m, c);
   const T of_weight = p.slope;
   const T of_x = (p.value - c * p.slope) / norm;
   const T length = std::sqrt(of_weight * of_weight + of_x * of_x);
   const T share = length > 0 ? 1 / (length * (1 + rule.lambda)) : T(0);
   const FeatureGradient<T> gradient = {
-      share * of_weight + rule.lambda / (1 + rule.lambda),
-      share * of_x * norm};
+      share * of_weight + rule.lambda / (1 + rule.lambda), share * of_x * norm};
   return gradient;
 }
 

@@ -30,8 +30,8 @@ CAFFE_METRIC_HD uint64_t stream_of(uint64_t key, uint32_t a, uint32_t b) {
 
 // The number of candidate n in a stream; uniform over 64 bits.
 CAFFE_METRIC_HD uint64_t draw(uint64_t stream, uint32_t n) {
-  return mix_bits(stream + 0x9E3779B97F4A7C15ULL *
-                               (static_cast<uint64_t>(n) + 1));
+  return mix_bits(stream +
+                  0x9E3779B97F4A7C15ULL * (static_cast<uint64_t>(n) + 1));
 }
 
 // True with probability one half.

@@ -58,7 +58,7 @@ inline void draw_rows(uint64_t stream, size_t k,
   if (k == 0) {
     return;
   }
-  std::vector<std::pair<uint64_t, int> > numbers;
+  std::vector<std::pair<uint64_t, int>> numbers;
   numbers.reserve(end - begin);
   for (std::vector<int>::iterator row = begin; row != end; ++row) {
     numbers.push_back(std::make_pair(draw(stream, *row), *row));

@@ -62,7 +62,7 @@ inline void hinge_of_all(T margin, const T* d,
                          const std::vector<int>& negatives, T* slopes,
                          TripletStats* stats) {
   const int count = positives.size();
-  std::vector<std::pair<T, int> > order(count);
+  std::vector<std::pair<T, int>> order(count);
   for (int k = 0; k < count; ++k) {
     order[k] = std::make_pair(d[positives[k]] + margin, positives[k]);
   }

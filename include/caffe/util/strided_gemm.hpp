@@ -10,8 +10,8 @@ namespace caffe {
 /// elements. So a product can use some columns of a larger matrix in place.
 inline void strided_gemm(CBLAS_TRANSPOSE trans_a, CBLAS_TRANSPOSE trans_b,
                          int m, int n, int k, float alpha, const float* a,
-                         int lda, const float* b, int ldb, float beta,
-                         float* c, int ldc) {
+                         int lda, const float* b, int ldb, float beta, float* c,
+                         int ldc) {
   cblas_sgemm(CblasRowMajor, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb,
               beta, c, ldc);
 }

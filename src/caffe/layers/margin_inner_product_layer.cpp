@@ -56,7 +56,7 @@ void MarginInnerProductLayer<Dtype>::SetUpBlobs() {
   weight_shape[0] = C_;
   weight_shape[1] = K_;
   this->blobs_[0].reset(new Blob<Dtype>(weight_shape));
-  shared_ptr<Filler<Dtype> > weight_filler(
+  shared_ptr<Filler<Dtype>> weight_filler(
       GetFiller<Dtype>(param_.weight_filler()));
   weight_filler->Fill(this->blobs_[0].get());
   if (param_.persist_iteration()) {
@@ -83,8 +83,8 @@ void MarginInnerProductLayer<Dtype>::SetUpParamSpecs() {
         << "must be 0";
     layer_param->mutable_param(1)->set_decay_mult(0);
   }
-  if (param_.triplet() &&
-      (layer_param->param_size() == 0 || layer_param->param(0).lr_mult() != 0)) {
+  if (param_.triplet() && (layer_param->param_size() == 0 ||
+                           layer_param->param(0).lr_mult() != 0)) {
     LOG(WARNING) << Title() << ": with triplet, momentum and weight decay "
                  << "would move the weights, which are samples: give them "
                  << "param { lr_mult: 0 decay_mult: 0 }";
@@ -118,8 +118,8 @@ void MarginInnerProductLayer<Dtype>::LayerSetUp(
 }
 
 template <typename Dtype>
-void MarginInnerProductLayer<Dtype>::Reshape(
-    const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+void MarginInnerProductLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
+                                             const vector<Blob<Dtype>*>& top) {
   CHECK_EQ(bottom[0]->count(axis_), K_)
       << Title() << ": the features' dimension must stay " << K_
       << ", bottom 0 has shape " << bottom[0]->shape_string();
@@ -174,8 +174,7 @@ void MarginInnerProductLayer<Dtype>::UpdateLambda() {
 
 template <typename Dtype>
 caffe_metric::FeatureGradient<Dtype>
-MarginInnerProductLayer<Dtype>::TargetGradient(Dtype cosine,
-                                               Dtype norm) const {
+MarginInnerProductLayer<Dtype>::TargetGradient(Dtype cosine, Dtype norm) const {
   if (!applies_margin()) {
     const caffe_metric::FeatureGradient<Dtype> plain = {1, 0};
     return plain;
@@ -183,8 +182,8 @@ MarginInnerProductLayer<Dtype>::TargetGradient(Dtype cosine,
   if (param_.gradient() == MarginInnerProductParameter_Gradient_REFERENCE) {
     return caffe_metric::reference_gradient(rule_, cosine, norm);
   }
-  return caffe_metric::exact_gradient(
-      caffe_metric::target_curve(rule_, cosine), cosine);
+  return caffe_metric::exact_gradient(caffe_metric::target_curve(rule_, cosine),
+                                      cosine);
 }
 
 template <typename Dtype>
@@ -192,8 +191,8 @@ void MarginInnerProductLayer<Dtype>::ScaleWeights(int begin, int end) {
   Dtype* factors = weight_factors_.mutable_cpu_data();
   for (int j = begin; j < end; ++j) {
     const size_t offset = j * static_cast<size_t>(K_);
-    const Dtype square = caffe_metric::squared_norm(
-        K_, this->blobs_[0]->cpu_data() + offset);
+    const Dtype square =
+        caffe_metric::squared_norm(K_, this->blobs_[0]->cpu_data() + offset);
     const bool as_it_is = caffe_metric::is_unit(square) || square == 0;
     factors[j] = as_it_is ? Dtype(1) : 1 / std::sqrt(square);
     if (this->phase_ == TRAIN && !as_it_is) {
@@ -249,8 +248,8 @@ void MarginInnerProductLayer<Dtype>::MarkSemihard(const Dtype* labels, int i,
                                                   Dtype plain,
                                                   const Dtype* logits) {
   const int y = static_cast<int>(labels[i]);
-  bool right = true;            // with the margin
-  bool right_without = true;    // argmax is the lowest index on a tie
+  bool right = true;          // with the margin
+  bool right_without = true;  // argmax is the lowest index on a tie
   for (int j = 0; j < C_; ++j) {
     if (j != y) {
       right &= j < y ? logits[j] < logits[y] : logits[j] <= logits[y];
@@ -306,9 +305,11 @@ void MarginInnerProductLayer<Dtype>::Forward_cpu(
 }
 
 template <typename Dtype>
-void MarginInnerProductLayer<Dtype>::AddWeightGradient(
-    int begin, int end, const Dtype* weights, const Dtype* labels,
-    const Dtype* features, const Dtype* top_diff) {
+void MarginInnerProductLayer<Dtype>::AddWeightGradient(int begin, int end,
+                                                       const Dtype* weights,
+                                                       const Dtype* labels,
+                                                       const Dtype* features,
+                                                       const Dtype* top_diff) {
   const bool exact =
       param_.gradient() == MarginInnerProductParameter_Gradient_EXACT;
   const Dtype scale = param_.scale();
@@ -355,8 +356,7 @@ void MarginInnerProductLayer<Dtype>::FinishFeatureGradient(int i, int label,
       TargetGradient(cosines_.cpu_data()[i], norm);
   const Dtype factor = param_.scale() * target_diff;
   caffe_metric::add_scaled(
-      K_,
-      factor * (gradient.of_weight - 1) * weight_factors_.cpu_data()[label],
+      K_, factor * (gradient.of_weight - 1) * weight_factors_.cpu_data()[label],
       this->blobs_[0]->cpu_data() + label * static_cast<size_t>(K_), dx);
   caffe_metric::add_scaled(K_, factor * gradient.of_feature / norm, x, dx);
   if (param_.normalize_features()) {
@@ -375,9 +375,9 @@ void MarginInnerProductLayer<Dtype>::CopySamplesToWeights(
     const int y = static_cast<int>(labels.cpu_data()[i]);
     const Dtype norm = norms_.cpu_data()[i];
     if (seen.insert(y).second && norm > 0 && caffe_metric::coin(key_, y)) {
-      caffe_cpu_scale(K_, 1 / norm, features.cpu_data() + i * K_,
-                      this->blobs_[0]->mutable_cpu_data() +
-                          y * static_cast<size_t>(K_));
+      caffe_cpu_scale(
+          K_, 1 / norm, features.cpu_data() + i * K_,
+          this->blobs_[0]->mutable_cpu_data() + y * static_cast<size_t>(K_));
     }
   }
 }
@@ -391,8 +391,7 @@ void MarginInnerProductLayer<Dtype>::Backward_cpu(
   const Dtype* x = bottom[0]->cpu_data();
   const Dtype* features = LogitFeatures(*bottom[0]);
   const Dtype* top_diff = top[0]->cpu_diff();
-  Dtype* bottom_diff =
-      propagate_down[0] ? bottom[0]->mutable_cpu_diff() : NULL;
+  Dtype* bottom_diff = propagate_down[0] ? bottom[0]->mutable_cpu_diff() : NULL;
   for (int begin = 0; begin < C_; begin += strip_) {
     const int end = std::min(begin + strip_, C_);
     const Dtype* weights = UnitWeights(begin, end);

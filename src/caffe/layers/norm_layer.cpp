@@ -92,8 +92,7 @@ void NormLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
     for (int c = 0; c < channels_; ++c) {
       for (int s = 0; s < inner_num_; ++s) {
         const int k = c * inner_num_ + s;
-        dx[k] =
-            caffe_metric::norm_gradient(dy[k], dots[s], y[k], factors[s]);
+        dx[k] = caffe_metric::norm_gradient(dy[k], dots[s], y[k], factors[s]);
       }
     }
     y += channels_ * inner_num_;

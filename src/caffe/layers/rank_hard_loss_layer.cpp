@@ -109,8 +109,8 @@ void RankHardLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
                                    label, &negatives);
       for (size_t k = 0; k < negatives.size(); ++k) {
         const int j = negatives[k];
-        const Dtype by_anchor = caffe_metric::rank_violation(
-            margin, s_positive, -products[j]);
+        const Dtype by_anchor =
+            caffe_metric::rank_violation(margin, s_positive, -products[j]);
         const Dtype by_positive = caffe_metric::rank_violation(
             margin, s_positive,
             -caffe_metric::dot(dim_, positive, x + j * dim_));

@@ -61,8 +61,8 @@ void TripletLossLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
     const int last = layout_ == MINED ? 1 : 3;
     CHECK_EQ(bottom[last]->count(), num_)
         << this->Title() << ": needs one "
-        << (layout_ == MINED ? "label" : "weight") << " a row, has "
-        << num_ << " rows and bottom " << last << " of shape "
+        << (layout_ == MINED ? "label" : "weight") << " a row, has " << num_
+        << " rows and bottom " << last << " of shape "
         << bottom[last]->shape_string();
   }
 }
@@ -114,11 +114,9 @@ void TripletLossLayer<Dtype>::StripDistances(int begin, int end,
 }
 
 template <typename Dtype>
-void TripletLossLayer<Dtype>::MineTriplets(
-    const vector<Blob<Dtype>*>& bottom) {
+void TripletLossLayer<Dtype>::MineTriplets(const vector<Blob<Dtype>*>& bottom) {
   const Dtype* x = bottom[0]->cpu_data();
-  const uint64_t key =
-      mining_ == caffe_metric::HARDEST ? 0 : this->DrawKey();
+  const uint64_t key = mining_ == caffe_metric::HARDEST ? 0 : this->DrawKey();
   const int strip = caffe_metric::strip_rows(num_, num_);
   PrepareRows(x, strip);
   for (int begin = 0; begin < num_; begin += strip) {
@@ -169,8 +167,7 @@ void TripletLossLayer<Dtype>::AddListed(const vector<Blob<Dtype>*>& bottom,
     const TripletTerm<Dtype> loss =
         caffe_metric::triplet_term(rule_, d_ap, d_an);
     stats->add(loss.loss, weight, d_ap, d_an);
-    Term term = {rows, weight * loss.slope_ap, weight * loss.slope_an,
-                 swapped};
+    Term term = {rows, weight * loss.slope_ap, weight * loss.slope_an, swapped};
     if (use_pair_ && new_pair) {
       stats->loss += weight * d_ap;
       term.slope_ap += weight;
@@ -181,13 +178,11 @@ void TripletLossLayer<Dtype>::AddListed(const vector<Blob<Dtype>*>& bottom,
 
 template <typename Dtype>
 void TripletLossLayer<Dtype>::AddAll(const vector<Blob<Dtype>*>& bottom,
-                                     bool with_gradient,
-                                     TripletStats* stats) {
+                                     bool with_gradient, TripletStats* stats) {
   const Dtype* x = bottom[0]->cpu_data();
   const Dtype* labels = bottom[1]->cpu_data();
   // swap meets rows of other anchors: it needs all of them at once.
-  const int strip =
-      swap_ ? num_ : caffe_metric::strip_rows(num_, 2 * num_);
+  const int strip = swap_ ? num_ : caffe_metric::strip_rows(num_, 2 * num_);
   PrepareRows(x, strip);
   slopes_.Reshape(strip, num_, 1, 1);
   gradient_.Reshape(num_, dim_, 1, 1);
@@ -200,8 +195,8 @@ void TripletLossLayer<Dtype>::AddAll(const vector<Blob<Dtype>*>& bottom,
     StripDistances(begin, end, x);
     Dtype* all_slopes = slopes_.mutable_cpu_data();
     caffe_set((end - begin) * num_, Dtype(0), all_slopes);
-    const caffe_metric::SwapMatrices<Dtype> matrices = {
-        distances_.cpu_data(), all_slopes, num_};
+    const caffe_metric::SwapMatrices<Dtype> matrices = {distances_.cpu_data(),
+                                                        all_slopes, num_};
     for (int i = begin; i < end; ++i) {
       const Dtype* d = distances_.cpu_data() + (i - begin) * num_;
       Dtype* slopes = all_slopes + (i - begin) * num_;
@@ -210,8 +205,8 @@ void TripletLossLayer<Dtype>::AddAll(const vector<Blob<Dtype>*>& bottom,
         caffe_metric::hinge_of_all(rule_.margin, d, positives, negatives,
                                    slopes, stats);
       } else {
-        caffe_metric::loss_of_all(rule_, d, swap_ ? &matrices : NULL,
-                                  positives, negatives, slopes, stats);
+        caffe_metric::loss_of_all(rule_, d, swap_ ? &matrices : NULL, positives,
+                                  negatives, slopes, stats);
       }
       if (use_pair_) {
         caffe_metric::pairs_of_all(d, positives, negatives, slopes, stats);
@@ -222,10 +217,10 @@ void TripletLossLayer<Dtype>::AddAll(const vector<Blob<Dtype>*>& bottom,
     }
   }
   if (with_gradient && metric_.distance != caffe_metric::LP) {
-    caffe_metric::finish_gradient(
-        metric_.distance, num_, dim_, prepared_.cpu_data(),
-        row_norms_.cpu_data(), row_sums_.cpu_data(),
-        gradient_.mutable_cpu_data());
+    caffe_metric::finish_gradient(metric_.distance, num_, dim_,
+                                  prepared_.cpu_data(), row_norms_.cpu_data(),
+                                  row_sums_.cpu_data(),
+                                  gradient_.mutable_cpu_data());
   }
   has_gradient_ = with_gradient;
 }
@@ -256,14 +251,14 @@ void TripletLossLayer<Dtype>::AddStripGradient(int begin, int end,
   if (rows == num_) {
     caffe_metric::add_transpose(num_, v);
   } else {
-    caffe_cpu_gemm<Dtype>(CblasTrans, CblasNoTrans, num_, dim_, rows,
-                          Dtype(-1), v, u + begin * dim_, Dtype(1), gradient);
+    caffe_cpu_gemm<Dtype>(CblasTrans, CblasNoTrans, num_, dim_, rows, Dtype(-1),
+                          v, u + begin * dim_, Dtype(1), gradient);
     for (int i = 0; i < rows; ++i) {
       caffe_metric::add_scaled(num_, Dtype(1), v + i * num_, row_sums);
     }
   }
-  caffe_cpu_gemm<Dtype>(CblasNoTrans, CblasNoTrans, rows, dim_, num_,
-                        Dtype(-1), v, u, Dtype(1), gradient + begin * dim_);
+  caffe_cpu_gemm<Dtype>(CblasNoTrans, CblasNoTrans, rows, dim_, num_, Dtype(-1),
+                        v, u, Dtype(1), gradient + begin * dim_);
   for (int i = 0; i < rows; ++i) {
     row_sums[begin + i] += caffe_metric::sum(num_, v + i * num_);
   }
@@ -273,10 +268,8 @@ template <typename Dtype>
 void TripletLossLayer<Dtype>::Report(const TripletStats& stats,
                                      const vector<Blob<Dtype>*>& top) {
   const int groups = layout_ == GROUPS ? num_ / group_size_ : num_;
-  const Dtype own =
-      layout_ == MINED ? std::max(stats.active, 1.) : 2. * groups;
-  normalizer_ =
-      this->Normalizer(own, stats.selected, stats.active, groups);
+  const Dtype own = layout_ == MINED ? std::max(stats.active, 1.) : 2. * groups;
+  normalizer_ = this->Normalizer(own, stats.selected, stats.active, groups);
   top[0]->mutable_cpu_data()[0] = stats.loss / normalizer_;
   const double count = std::max(stats.selected, 1.);
   const double reports[] = {stats.active, stats.d_ap, stats.d_an};
@@ -311,9 +304,9 @@ void TripletLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
 }
 
 template <typename Dtype>
-void TripletLossLayer<Dtype>::Backward_cpu(
-    const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
-    const vector<Blob<Dtype>*>& bottom) {
+void TripletLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
+                                           const vector<bool>& propagate_down,
+                                           const vector<Blob<Dtype>*>& bottom) {
   for (size_t i = 0; i < bottom.size(); ++i) {
     if (propagate_down[i]) {
       this->ZeroDiff(bottom[i]);
@@ -343,8 +336,7 @@ void TripletLossLayer<Dtype>::Backward_cpu(
   }
   for (size_t t = 0; t < terms_.size(); ++t) {
     const Term& term = terms_[t];
-    const int offset[3] = {term.rows.anchor * dim_,
-                           term.rows.positive * dim_,
+    const int offset[3] = {term.rows.anchor * dim_, term.rows.positive * dim_,
                            term.rows.negative * dim_};
     const Dtype* x[3];
     Dtype* dx[3];
