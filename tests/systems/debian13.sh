@@ -52,7 +52,7 @@ if [ ! -e "$system/packages.done" ]; then
   packages=$(grep -v '^#' "$top/cmake/packages.txt")
   # shellcheck disable=SC2086  # a list
   { inside apt-get update && inside apt-get install -y --no-install-recommends $packages \
-    python3 python3-numpy python3-protobuf python3-skimage; } >"$folder/packages.log" 2>&1 ||
+    python3 python3-numpy python3-protobuf python3-six python3-skimage; } >"$folder/packages.log" 2>&1 ||
     fail "apt-get failed: $(grep '^E:' "$folder/packages.log" | head -n 1) (see $folder/packages.log)"
   touch "$system/packages.done"
 fi
