@@ -20,7 +20,7 @@ from caffe_metric.files import replacing
 from caffe_metric.progress import Progress
 
 TOLERANCE = 1e-2
-PROBES = 32
+PROBES = 16
 DIRECTIONS = 4
 FIRST_STEP = 2.0**-5  # of the root mean square of a blob
 FLOOR = 1e-2  # a slope under this share of the blob's greatest counts as this share
@@ -324,11 +324,12 @@ class _Line:
     """The objective along a line through `base`; see finite_differences.measure.
 
     dense: the direction moves all elements, not a single one.
-    predicted: its slope by the layer's gradient.
+    predicted: its slope by the layer's gradient. origin: the objective at `base`.
     """
 
-    def __init__(self, name, at, base, gradient, direction, size, dense):
-        self.name, self.at, self.direction, self.dense = name, at, direction, dense
+    def __init__(self, name, at, origin, base, gradient, direction, size, dense):
+        self.name, self.at, self.origin = name, at, origin
+        self.direction, self.dense = direction, dense
         self.base = base.astype(np.float64)
         self.square = float(np.vdot(direction, direction))
         self.step = FIRST_STEP * size
@@ -336,6 +337,8 @@ class _Line:
         self.noise = 0.0
 
     def __call__(self, t):
+        if t == 0:
+            return 0.0, self.origin
         moved = (self.base + t * self.direction).astype(np.float32)
         actual = float(np.vdot(moved - self.base, self.direction)) / self.square
         return actual, self.at(moved)
@@ -349,6 +352,7 @@ class _Line:
 def _lines(at, base, gradient, rng, probes):
     """Lines along the gradient, along random directions and along single elements."""
     size = float(np.sqrt(np.mean(np.square(base, dtype=np.float64)))) if base.any() else 0.1
+    origin = at(base)
     directions = [("along the gradient", gradient)] if gradient.any() else []
     directions += [
         (f"random direction {number}", rng.choice([-1.0, 1.0], base.shape))
@@ -357,7 +361,7 @@ def _lines(at, base, gradient, rng, probes):
     noise = None
     for name, direction in directions:
         direction = direction / np.sqrt(np.mean(np.square(direction, dtype=np.float64)))
-        line = _Line(name, at, base, gradient, direction, size, True)
+        line = _Line(name, at, origin, base, gradient, direction, size, True)
         line.noise = noise = line.estimate_noise() if noise is None else noise
         yield line
     noise = 0.0
@@ -366,7 +370,7 @@ def _lines(at, base, gradient, rng, probes):
         direction[element] = 1
         name = str([int(i) for i in element])
         step_size = max(size, abs(float(base[element])) / 8)
-        line = _Line(name, at, base, gradient, direction, step_size, False)
+        line = _Line(name, at, origin, base, gradient, direction, step_size, False)
         if number < 3:
             noise = max(noise, line.estimate_noise())
         line.noise = noise
