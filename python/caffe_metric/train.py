@@ -2,7 +2,8 @@
 
 Shows a line with progress, loss, lambda and the fraction of active triplets on a terminal; stops
 when a number is not finite; warns when the embeddings collapse to a point; says in one line why
-Caffe ended, if it failed. Paths in the solver file are relative to the current folder.
+Caffe ended, if it failed. Ctrl-C leaves a snapshot, from which --resume goes on. Paths in the
+solver file are relative to the current folder.
 """
 
 from __future__ import annotations

@@ -1,6 +1,11 @@
 """`caffe-metric train` with the real tool: a small net learns, resumes, and fails in one line."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -143,3 +148,26 @@ def test_weights_and_resume_exclude_each_other(folder, command):
     with pytest.raises(SystemExit) as stop:
         command("train", "--solver", "solver.prototxt", "--resume", "--weights", "w")
     assert stop.value.code == 2
+
+
+def test_an_interrupt_leaves_a_snapshot(folder):
+    text = SOLVER.replace("max_iter: 60", "max_iter: 100000000").replace("snapshot: 30", "")
+    (folder / "solver.prototxt").write_text(text.replace("display: 5", "display: 1000"))
+    arguments = [sys.executable, "-m", "caffe_metric", "train", "--solver", "solver.prototxt"]
+    process = subprocess.Popen(
+        [*arguments, "--log", "caffe.log"],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    log = folder / "caffe.log"
+    while not (log.exists() and "Iteration 1000" in log.read_text()):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert err == "caffe-metric train: interrupted\n"
+    assert len(list(folder.glob("small_iter_*.solverstate"))) == 1

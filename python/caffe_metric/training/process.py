@@ -1,5 +1,6 @@
 """`caffe train` as a child process that is watched, and stopped when its numbers go bad."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -60,7 +61,11 @@ class Training:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        if kind is KeyboardInterrupt:
+            # The terminal has interrupted the child, too: it writes a snapshot and ends.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._child.wait(10)
         self.stop()
         self._read()
         self._writer.close()
