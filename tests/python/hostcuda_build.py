@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-BUILD = Path(__file__).resolve().parents[2] / "build" / "hostcuda"
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("HOSTCUDA_BUILD", ROOT / "build" / "hostcuda"))
 
 
 def need_hostcuda():

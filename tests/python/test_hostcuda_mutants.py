@@ -10,14 +10,11 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from hostcuda_build import BUILD, need_hostcuda, run
+from hostcuda_build import BUILD, ROOT, need_hostcuda, run
 
 need_hostcuda()
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass

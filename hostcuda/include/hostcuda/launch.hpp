@@ -108,6 +108,8 @@ typename std::enable_if<std::is_class<T>::value, T>::type OpenArgument(
     T argument, const char* kernel) {
   static_assert(std::is_trivially_copyable<T>::value,
                 "a kernel argument must be trivially copyable");
+  // What stood in the padding before may look like an address.
+  __builtin_clear_padding(&argument);
   OpenStructure(&argument, sizeof(T), kernel);
   return argument;
 }

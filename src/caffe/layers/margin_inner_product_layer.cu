@@ -22,8 +22,8 @@ const int kWeightStripGpu = 1 << 24;
 template <typename Dtype>
 struct TargetSlope {
   TargetRule<Dtype> rule;
-  bool margin;     // applied at all
-  bool reference;  // gradient: REFERENCE
+  int margin;     // whether it is applied at all
+  int reference;  // whether gradient is REFERENCE
 };
 
 template <typename Dtype>
