@@ -4,7 +4,9 @@ Every image is of one colour that tells its identity and its number, so that a b
 images it holds.
 """
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -310,6 +312,15 @@ def test_no_worker_outlives_the_process(images):
     while any(alive(child) for child in children) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(alive(child) for child in children[:4])
+
+
+def test_workers_outlive_an_interrupt(images):
+    """`caffe train` goes on to its snapshot."""
+    made = net(images / "list.txt", "identities: 2, workers: 2")
+    read(made)
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGINT)
+    read(made, 9)
 
 
 def alive(process):

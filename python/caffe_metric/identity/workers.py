@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import multiprocessing
+import signal
 import warnings
 from collections import deque
 
@@ -89,13 +90,16 @@ class Decoder:
 
 def _work(connection, inherited, slots, load, transform):
     """The loop of a worker; ends when the other end is closed."""
+    # Ctrl-C goes to the whole group, and `caffe train` takes a snapshot then: it needs its data.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     for other in inherited:
         other.close()
     try:
         while True:
             slot, rows, places, mirrors = connection.recv()
             connection.send(_decode(load, transform, rows, places, mirrors, slots[slot]))
-    except (EOFError, OSError, KeyboardInterrupt):
+    except (EOFError, OSError):
         return
 
 
