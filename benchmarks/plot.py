@@ -54,10 +54,13 @@ def _promises(rows: list[Row]):
 def _growth(points: list[Point]):
     """A logarithmic panel a plot, a line a curve."""
     names = list(dict.fromkeys(point.plot for point in points))
+    rows = -(-len(names) // 2)
     figure, panels = plt.subplots(
-        1, len(names), figsize=(5 * len(names), 4.5), layout="constrained", squeeze=False
+        rows, 2, figsize=(11, 4.2 * rows), layout="constrained", squeeze=False
     )
-    for name, axes in zip(names, panels[0], strict=True):
+    for axes in panels.flat[len(names) :]:
+        axes.set_visible(False)
+    for name, axes in zip(names, panels.flat, strict=False):
         own = [point for point in points if point.plot == name]
         for curve in dict.fromkeys(point.curve for point in own):
             line = [(point.x, point.y) for point in own if point.curve == curve]
