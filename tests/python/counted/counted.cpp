@@ -48,8 +48,9 @@ struct OneIsCounted
 };
 
 #define COUNT(Result, op)                                                 \
-  template <typename A, typename B, typename = typename std::enable_if<   \
-                                        OneIsCounted<A, B>::value>::type> \
+  template <typename A, typename B,                                       \
+            typename =                                                    \
+                typename std::enable_if<OneIsCounted<A, B>::value>::type> \
   Result operator op(A a, B b) {                                          \
     ++operations;                                                         \
     return static_cast<double>(a) op static_cast<double>(b);              \
