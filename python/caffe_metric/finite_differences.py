@@ -48,12 +48,13 @@ def measure(
     line(t) gives (s, f(s)), where s is the nearest to t that float32 can represent.
     noise: standard deviation of f's rounding errors. tolerance: relative error that is aimed at.
     scale: slopes that differ by less than tolerance * scale are taken as equal.
-    expected: a slope that is far from this one is measured again with smaller steps, as long as
-    rounding allows: two kinks may have hidden each other.
+    expected: a slope that is far from this one must be the same at the next smaller step, as long
+    as rounding allows one: two kinks, or two jumps, may have hidden each other.
     """
     start = line(0.0)[1]
     crossings = 0
     settled = last = None
+    confirmed = True
     for level in range(LEVELS):
         points = {k: line(k * step) for k in (-1.0, -0.5, 0.5, 1.0)}
         if level and len({point[0] for point in points.values()} | {0.0}) < 5:
@@ -67,8 +68,11 @@ def measure(
         right = _one_sided(points, start, 0.5, 1.0)
         last = (4 * near - far) / 3, grain
         if abs(far - near) <= allowed + grain and abs(right - left) <= 4 * (allowed + grain):
-            settled = last
-            if expected is None or abs(last[0] - expected) <= tolerance * size:
+            known, settled = settled, last
+            reach = tolerance * size + grain
+            confirmed = expected is None or abs(last[0] - expected) <= reach
+            confirmed = confirmed or (known is not None and abs(last[0] - known[0]) <= reach)
+            if confirmed:
                 break
         else:
             settled = None
@@ -77,7 +81,8 @@ def measure(
             break
         step /= SHRINK
     value, grain = settled or last
-    return Slope(value, grain, crossings, kink=settled is None)
+    kink = settled is None or not (confirmed or level == 0)
+    return Slope(value, grain, crossings, kink)
 
 
 def rounding_noise(values: list[float]) -> float:

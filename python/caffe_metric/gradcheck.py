@@ -21,6 +21,7 @@ from caffe_metric.progress import Progress
 
 TOLERANCE = 1e-2
 PROBES = 16
+SMOOTH = 3  # probes without a kink that must agree, at least
 DIRECTIONS = 4
 FIRST_STEP = 2.0**-5  # of the root mean square of a blob
 FLOOR = 1e-2  # a slope under this share of the blob's greatest counts as this share
@@ -177,7 +178,7 @@ def check_layer(probe, seed: int = 0, tolerance: float = TOLERANCE, probes: int 
     if any(finding.kinks for finding in findings):
         probe.move(rng)
         for first, second in zip(findings, _check(probe, rng, tolerance, probes)):
-            if first.kinks and first.verdict != FAIL:
+            if first.kinks:
                 kinks = first.kinks + second.kinks
                 first.__dict__.update(second.__dict__)
                 note = "kinks: checked again at a point beside it"
@@ -311,7 +312,7 @@ def _judge(finding, slopes, scales, tolerance) -> None:
         finding.error, finding.where = error, where
     if finding.error is not None and finding.error > tolerance:
         finding.verdict = FAIL
-    elif 2 * finding.kinks > finding.probes:
+    elif finding.probes - finding.kinks < min(SMOOTH, finding.probes):
         finding.verdict, finding.note = UNCLEAR, "kinks nearly everywhere"
     elif nonzero and not resolved:
         finding.verdict, finding.note = UNCLEAR, "smaller than the rounding of the top"
