@@ -187,6 +187,16 @@ def test_too_many_tops():
         build(layer_text("RankHardLoss", "", 3))
 
 
+@pytest.mark.parametrize("kind", ["TripletLoss", "RankHardLoss"])
+def test_a_further_top_has_no_loss_weight(kind):
+    text = layer_text(kind, "", 2).replace(
+        'bottom: "x"', 'loss_weight: 1 loss_weight: 2 bottom: "x"'
+    )
+    made = build(text)
+    with pytest.raises(ValueError, match="top 1 only reports, its loss_weight must be 0"):
+        made.forward()
+
+
 @pytest.mark.parametrize(
     ("filler", "message"),
     [

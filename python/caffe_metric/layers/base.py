@@ -104,6 +104,8 @@ class MetricLossLayer(MetricLayer):
 
     MOST_TOPS = 1
 
+    _weights_are_checked = False
+
     def shape(self, bottom, top):
         count = len(top)
         if not 1 <= count <= self.MOST_TOPS:
@@ -113,6 +115,12 @@ class MetricLossLayer(MetricLayer):
 
     def report(self, top, numbers) -> None:
         """Writes the tops."""
+        if not self._weights_are_checked:
+            # Before the first backward pass a top's diff is its loss_weight.
+            for i in range(1, len(top)):
+                if top[i].diff != 0:
+                    raise ValueError(f"top {i} only reports, its loss_weight must be 0")
+            self._weights_are_checked = True
         for i, number in zip(range(len(top)), numbers, strict=False):
             top[i].data[...] = number
 
