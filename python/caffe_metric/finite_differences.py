@@ -55,6 +55,7 @@ def measure(
     crossings = 0
     settled = last = None
     confirmed = True
+    halved = False
     for level in range(LEVELS):
         points = {k: line(k * step) for k in (-1.0, -0.5, 0.5, 1.0)}
         if level and len({point[0] for point in points.values()} | {0.0}) < 5:
@@ -78,10 +79,14 @@ def measure(
             settled = None
             crossings += 1
         if SHRINK * grain > tolerance * size:
-            break
+            if settled is None or halved:
+                break
+            halved = True  # rounding allows no much smaller step, but one to confirm
+            step /= 2
+            continue
         step /= SHRINK
     value, grain = settled or last
-    kink = settled is None or not (confirmed or level == 0)
+    kink = settled is None or not confirmed
     return Slope(value, grain, crossings, kink)
 
 

@@ -292,7 +292,7 @@ def _judge(finding, slopes, scales, tolerance) -> None:
     finding.probes = len(slopes)
     finding.crossings = sum(slope.crossings for _, slope in slopes)
     finding.kinks = sum(slope.kink for _, slope in slopes)
-    resolved = nonzero = 0
+    resolved = coarsely = nonzero = 0
     worst: list[tuple[float, str]] = [(-1.0, ""), (-1.0, "")]  # of single elements; of directions
     for line, slope in slopes:
         if slope.kink:
@@ -302,6 +302,7 @@ def _judge(finding, slopes, scales, tolerance) -> None:
         floor = max(FLOOR * scales[line.dense], coarse, np.finfo(np.float32).tiny)
         error = float(abs(slope.value - line.predicted) / max(seen, floor))
         resolved += seen >= coarse
+        coarsely += seen >= 10 * slope.grain
         nonzero += line.predicted != 0
         if error > worst[line.dense][0]:
             numbers = f"gradient {line.predicted:.6g}, differences {slope.value:.6g}"
@@ -313,12 +314,14 @@ def _judge(finding, slopes, scales, tolerance) -> None:
     if finding.error is not None and finding.error > tolerance:
         finding.verdict = FAIL
     elif finding.probes - finding.kinks < min(SMOOTH, finding.probes):
-        finding.verdict, finding.note = UNCLEAR, "kinks nearly everywhere"
-    elif nonzero and not resolved:
+        finding.verdict, finding.note = UNCLEAR, "kinks nearly everywhere: take a smaller batch"
+    elif nonzero and not coarsely:
         finding.verdict, finding.note = UNCLEAR, "smaller than the rounding of the top"
     else:
         finding.verdict = OK
         finding.note = "" if nonzero else "zero, and so are the differences"
+        if nonzero and not resolved:
+            finding.note = "rounding of the top lets a tenth of it be seen, no less"
 
 
 class _Line:
