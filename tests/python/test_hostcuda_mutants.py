@@ -38,13 +38,13 @@ MUTANTS = {
     "missing term": Mutant(
         "rank_hard_loss",
         "of_anchor * anchor[k] + of_positive * anchor[dim + k];",
-        "of_anchor * anchor[k];",
+        "of_anchor * anchor[k] + 0 * of_positive * anchor[dim + k];",
         "GpuParityTest/0.TestRankHardLoss",
     ),
     "host pointer": Mutant(
         "margin_inner_product",
-        "bottom[1]->gpu_data(), norms_.gpu_data(),",
-        "bottom[1]->cpu_data(), norms_.gpu_data(),",
+        "Dtype(param_.scale()), C_, bottom[1]->gpu_data(),",
+        "Dtype(param_.scale()), C_, bottom[1]->cpu_data(),",
         "GpuParityTest/0.TestMarginInnerProduct",
         "SetTargetLogits was given the host pointer",
     ),
