@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import multiprocessing
+import os
 
 import numpy as np
 
@@ -24,6 +25,8 @@ def make_maps(embeddings):
 
 def place(embeddings):
     """Positions [N, 2] that keep neighbours by cosine similarity together."""
+    # joblib counts physical cores on import, and warns where a container shows it none.
+    os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
