@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from caffe_metric.demo.images import load_images
 from caffe_metric.demo.measure import measure
-from caffe_metric.errors import UserError
-from caffe_metric.extract import extract
-from caffe_metric.progress import Progress
+from caffe_metric.evaluation.extraction import extract
+from caffe_metric.support.errors import UserError
+from caffe_metric.support.progress import Progress
 from caffe_metric.training.process import Training
 from caffe_metric.training.solver import read_plan
 

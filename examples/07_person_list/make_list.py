@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from caffe_metric.convert import keep_classes
-from caffe_metric.dataset.sources import open_source
-from caffe_metric.errors import UserError
+from caffe_metric.data.conversion import keep_classes
+from caffe_metric.data.sources import open_source
+from caffe_metric.support.errors import UserError
 from PIL import Image
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from caffe_metric.cli import main
+from caffe_metric.commands import main
 
 if __name__ == "__main__":
     sys.exit(main())

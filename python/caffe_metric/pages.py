@@ -11,9 +11,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffe_metric import paths, schema
-from caffe_metric.errors import UserError
-from caffe_metric.files import replacing
+from caffe_metric.nets import schema
+from caffe_metric.support import paths
+from caffe_metric.support.errors import UserError
+from caffe_metric.support.files import replacing
 
 FACENET = (
     "Schroff, Kalenichenko, Philbin: FaceNet: A Unified Embedding for Face Recognition and "

@@ -16,10 +16,10 @@ def rng():
 @pytest.fixture
 def command(capsys):
     """Runs `caffe-metric` in this process: command("lint", path) -> (status, stdout, stderr)."""
-    from caffe_metric import cli
+    from caffe_metric import commands
 
     def run(*arguments):
-        status = cli.main([str(argument) for argument in arguments])
+        status = commands.main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 

@@ -6,7 +6,12 @@ landmark: after alignment the spots are looked for.
 
 import numpy as np
 import pytest
-from caffe_metric.align import TEMPLATE, eyes_similarity, similarity_to, template_similarity
+from caffe_metric.data.alignment import (
+    TEMPLATE,
+    eyes_similarity,
+    similarity_to,
+    template_similarity,
+)
 from PIL import Image
 from skimage.transform import SimilarityTransform
 

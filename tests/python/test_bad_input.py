@@ -10,7 +10,7 @@ import signal
 
 import numpy as np
 import pytest
-from caffe_metric import child
+from caffe_metric.support import child
 from harness import ENGINES, Spec, need, run
 
 import caffe

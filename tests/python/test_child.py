@@ -1,4 +1,4 @@
-"""caffe_metric.child: what comes back from a process that may die."""
+"""caffe_metric.support.child: what comes back from a process that may die."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from caffe_metric import child
+from caffe_metric.support import child
 
 
 def test_value():

@@ -6,8 +6,8 @@ import sys
 import types
 
 import pytest
-from caffe_metric import cli
-from caffe_metric.errors import UserError
+from caffe_metric import commands
+from caffe_metric.support.errors import UserError
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def fake(monkeypatch):
         module = types.ModuleType("fake_command", "A command of this test.")
         module.add_arguments = lambda parser: parser.add_argument("--count", type=int, default=1)
         module.run = run
-        monkeypatch.setitem(sys.modules, "fake_command", module)
-        monkeypatch.setattr(cli, "COMMANDS", {"fake": ("fake_command", "does this")})
+        monkeypatch.setitem(sys.modules, "caffe_metric.commands.fake", module)
+        monkeypatch.setattr(commands, "COMMANDS", {"fake": "does this"})
 
     return register
 
@@ -69,10 +69,11 @@ def test_wrong_usage_is_status_2(fake, command, arguments):
 
 def test_a_reader_that_leaves_is_no_traceback():
     code = (
-        "import sys, types; from caffe_metric import cli\n"
+        "import sys, types; from caffe_metric import commands\n"
         "m = types.ModuleType('m'); m.add_arguments = lambda p: None\n"
         "m.run = lambda args: print('x' * 1000000) or 0\n"
-        "sys.modules['m'] = m; cli.COMMANDS = {'m': ('m', '')}; sys.exit(cli.main(['m']))"
+        "sys.modules['caffe_metric.commands.m'] = m; commands.COMMANDS = {'m': ''}\n"
+        "sys.exit(commands.main(['m']))"
     )
     writer = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -85,8 +86,8 @@ def test_a_reader_that_leaves_is_no_traceback():
 
 def test_help_imports_no_library_of_a_command():
     code = (
-        "import sys; from caffe_metric import cli\n"
-        "try: cli.main(['--help'])\n"
+        "import sys; from caffe_metric import commands\n"
+        "try: commands.main(['--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted({'caffe', 'numpy', 'matplotlib', 'google'} & set(sys.modules)))"
     )
@@ -94,6 +95,6 @@ def test_help_imports_no_library_of_a_command():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("name", commands.COMMANDS)
 def test_every_command_has_its_module(name):
-    assert importlib.util.find_spec(cli.COMMANDS[name][0])
+    assert importlib.util.find_spec(f"caffe_metric.commands.{name}")

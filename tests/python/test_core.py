@@ -13,14 +13,15 @@ from types import SimpleNamespace
 import caffe_metric
 import numpy as np
 import pytest
-from caffe_metric import reference, schema
 from caffe_metric.losses.triplet_batch import mined_triplets, triplet_batch
-from caffe_metric.reference import random
-from caffe_metric.reference.distance import Distance
-from caffe_metric.reference.triplet import TripletOptions
+from caffe_metric.nets import schema
+from caffe_metric.rules import reference
+from caffe_metric.rules.reference import random
+from caffe_metric.rules.reference.distance import Distance
+from caffe_metric.rules.reference.triplet import TripletOptions
 
 _core = pytest.importorskip("caffe_metric._core", reason="the extension is not built")
-accelerated = pytest.importorskip("caffe_metric.accelerated")
+accelerated = pytest.importorskip("caffe_metric.rules.compiled")
 
 DTYPES = [np.float32, np.float64]
 # Of sums in another order, relative to the greatest number, at least 0.1: the inputs are about 1,
@@ -145,7 +146,7 @@ def has_ties(x):
 @pytest.mark.parametrize("swap", [False, True])
 def test_strips_change_nothing(monkeypatch, strip, mining, swap):
     from caffe_metric.losses import triplet_batch as module
-    from caffe_metric.reference import strips
+    from caffe_metric.rules.reference import strips
 
     rng = np.random.default_rng(2)
     x, labels = rng.normal(size=(30, 6)), rng.integers(0, 7, 30).astype(float)

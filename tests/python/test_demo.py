@@ -10,14 +10,14 @@ import shutil
 
 import numpy as np
 import pytest
-from caffe_metric import paths
-from caffe_metric.dataset.lmdb_file import lmdb_names
+from caffe_metric.data.lmdb_file import lmdb_names
 from caffe_metric.demo.databases import TEST, make_databases
 from caffe_metric.demo.images import FASHION_FOLDER, UNSEEN, load_images
 from caffe_metric.demo.measure import measure
 from caffe_metric.demo.neighbours import COUNT, neighbours_html, query_rows
 from caffe_metric.demo.trainings import EXAMPLES
-from caffe_metric.errors import UserError
+from caffe_metric.support import paths
+from caffe_metric.support.errors import UserError
 from caffe_metric.training.process import caffe_tool
 
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
-from caffe_metric.roles import kind
+from caffe_metric.nets.roles import kind
 from google.protobuf import text_format
 
 import caffe

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from caffe_metric.metrics.pairs import pair_scores, read_pairs
+from caffe_metric.evaluation.metrics.pairs import pair_scores, read_pairs
 
 PEOPLE = {"Ann_Lee": 5, "Bo": 4, "Cy_X": 6}
 NAMES = [

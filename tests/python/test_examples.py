@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from caffe_metric import paths
+from caffe_metric.support import paths
 from harness import need
 
 EXAMPLES = paths.tree() / "examples"

@@ -1,8 +1,8 @@
-"""caffe_metric.finite_differences measures slopes of smooth, kinked and noisy functions."""
+"""Finite differences measure slopes of smooth, kinked and noisy functions."""
 
 import numpy as np
 import pytest
-from caffe_metric import finite_differences
+from caffe_metric.gradients import finite_differences
 
 TOLERANCE = 1e-2
 

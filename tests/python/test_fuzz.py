@@ -14,7 +14,7 @@ import struct
 
 import numpy as np
 import pytest
-from caffe_metric import child
+from caffe_metric.support import child
 from harness import Spec, need, run
 
 import caffe

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
-from caffe_metric import gradcheck
+from caffe_metric.gradients import check as gradcheck
 
 STOCK = """
 name: "stock"

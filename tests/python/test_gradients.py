@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import tolerances
 from caffe.proto import caffe_pb2
-from caffe_metric import gradcheck, isolate
+from caffe_metric.commands.gradcheck import table
+from caffe_metric.gradients import check as gradcheck
+from caffe_metric.nets import isolate
 from cases import every_case
 from google.protobuf import text_format
 from harness import need
@@ -44,9 +46,7 @@ def test_gradient(spec, bottoms, weights):
     findings = gradcheck.check_layer(probe, tolerance=tolerances.DIFFERENCES, probes=12)
     checked = [finding for finding in findings if finding.verdict != gradcheck.SKIPPED]
     assert checked
-    assert [finding.verdict for finding in checked] == ["ok"] * len(checked), gradcheck.table(
-        findings
-    )
+    assert [finding.verdict for finding in checked] == ["ok"] * len(checked), table(findings)
     skipped = {finding.blob: finding.note for finding in findings if finding not in checked}
     assert set(skipped) <= {"bottom 1 'y'", "bottom 3 'w'", "weight 0", "weight 1"}
     if "weight 0" in skipped:

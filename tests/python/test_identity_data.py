@@ -16,11 +16,11 @@ import pytest
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
-from caffe_metric.convert import convert
-from caffe_metric.errors import UserError
-from caffe_metric.identity import batches
-from caffe_metric.identity.source import open_images
-from caffe_metric.identity.transform import Transform
+from caffe_metric.data.conversion import convert
+from caffe_metric.data.identity import batches
+from caffe_metric.data.identity.source import open_images
+from caffe_metric.data.identity.transform import Transform
+from caffe_metric.support.errors import UserError
 from harness import build
 from PIL import Image
 
@@ -216,8 +216,8 @@ def test_mean_files(images, tmp_path):
 
 @pytest.mark.parametrize("encoded", [False, True])
 def test_lmdb_gives_the_same_as_the_list(images, tmp_path, encoded):
-    from caffe_metric.dataset.picture import Picture
-    from caffe_metric.dataset.sources import open_source
+    from caffe_metric.data.picture import Picture
+    from caffe_metric.data.sources import open_source
 
     source = open_source(images / "list.txt", picture=Picture(encoded=encoded))
     convert(source, tmp_path / "images.lmdb")

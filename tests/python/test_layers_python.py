@@ -19,9 +19,9 @@ import tolerances
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
 from caffe.proto import caffe_pb2
-from caffe_metric import backend
-from caffe_metric.errors import UserError
 from caffe_metric.layers import param_str
+from caffe_metric.rules import backend
+from caffe_metric.support.errors import UserError
 from caffe_metric.training.process import caffe_tool
 from cases import every_case
 from google.protobuf import text_format

@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from caffe_metric import lint, paths
+from caffe_metric import lint
+from caffe_metric.support import paths
 
 HEAD = """name: "net"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 12 dim: 8 } } }
@@ -322,8 +323,8 @@ def test_without_any_caffe(tmp_path):
     path = tmp_path / "net.prototxt"
     path.write_text(rank("pair_size: 7"))
     script = (
-        "import sys; sys.modules['caffe'] = None; from caffe_metric import cli; "
-        f"sys.exit(cli.main(['lint', {str(path)!r}]))"
+        "import sys; sys.modules['caffe'] = None; from caffe_metric import commands; "
+        f"sys.exit(commands.main(['lint', {str(path)!r}]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False

@@ -8,8 +8,12 @@ import itertools
 
 import numpy as np
 import pytest
-from caffe_metric.metrics import clustering, retrieval, verification
-from caffe_metric.metrics.similarity import pair_similarities, similarity_blocks, unit_rows
+from caffe_metric.evaluation.metrics import clustering, retrieval, verification
+from caffe_metric.evaluation.metrics.similarity import (
+    pair_similarities,
+    similarity_blocks,
+    unit_rows,
+)
 
 
 def cosine(u, v):

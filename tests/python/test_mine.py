@@ -7,10 +7,10 @@ import importlib.util
 
 import numpy as np
 import pytest
-from caffe_metric.metrics import neighbours
-from caffe_metric.metrics.retrieval import nearest
-from caffe_metric.metrics.similarity import unit_rows
-from caffe_metric.mine import mine
+from caffe_metric.data.mining import mine
+from caffe_metric.evaluation.metrics import neighbours
+from caffe_metric.evaluation.metrics.retrieval import nearest
+from caffe_metric.evaluation.metrics.similarity import unit_rows
 
 
 @pytest.fixture

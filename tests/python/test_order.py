@@ -7,8 +7,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from caffe_metric.dataset.order import pairs_order, pk_order, random_order, source_order
-from caffe_metric.errors import UserError
+from caffe_metric.data.order import pairs_order, pk_order, random_order, source_order
+from caffe_metric.support.errors import UserError
 
 LABELS = np.array([3] * 7 + [0] * 4 + [9] * 1 + [5] * 5)
 

@@ -1,7 +1,9 @@
 """The reference pages are current, and their prototxts work."""
 
 import pytest
-from caffe_metric import lint, pages, paths, schema
+from caffe_metric import lint, pages
+from caffe_metric.nets import schema
+from caffe_metric.support import paths
 
 HEAD = """
 layer { name: "features" type: "Input" top: "features" input_param { shape { dim: 8 dim: 5 } } }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
-from caffe_metric import schema
+from caffe_metric.nets import schema
 from harness import ENGINES, FIELDS, Spec, need, run, unit_rows
 
 MESSAGES = {
@@ -119,7 +119,7 @@ def test_defaults_are_what_a_layer_does(rng, engine, kind):
     ],
 )
 def test_prototxts_of_older_projects_parse(text):
-    from caffe_metric import netschema
+    from caffe_metric.nets import netschema
     from google.protobuf import text_format
 
     net = netschema.load().net()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from caffe_metric import patch
-from caffe_metric.errors import UserError
+from caffe_metric.support.errors import UserError
 from caffe_trees import (
     MARGIN,
     PROTO,

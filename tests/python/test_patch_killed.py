@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from caffe_metric import patch
-from caffe_metric.errors import UserError
 from caffe_metric.patch import journal
+from caffe_metric.support.errors import UserError
 from caffe_trees import layer_source, make_tree, snapshot
 
 ROOT = Path(patch.__file__).resolve().parents[2]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from caffe_metric import patch
-from caffe_metric.errors import UserError
 from caffe_metric.patch.mends import MENDS
+from caffe_metric.support.errors import UserError
 from caffe_trees import make_tree, snapshot
 
 CPP = "src/caffe/util/some.cpp"

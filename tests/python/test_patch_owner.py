@@ -11,8 +11,8 @@ from dataclasses import replace as changed
 
 import pytest
 from caffe_metric import patch
-from caffe_metric.errors import UserError
 from caffe_metric.patch import payload as payloads
+from caffe_metric.support.errors import UserError
 from caffe_trees import PROTO, STOCK, line_with, make_tree, snapshot
 
 NORM = "include/caffe/layers/norm_layer.hpp"
@@ -265,13 +265,13 @@ def test_a_moved_tree_is_still_patched(root, tmp_path):
 
 def test_dry_run_prints_a_diff_that_makes_the_patch(tmp_path, capfdbinary):
     """The diff of a tree without final newlines, with CRLF, given to git, makes the same tree."""
-    from caffe_metric import cli
+    from caffe_metric import commands
 
     files = {"CMakeLists.txt": "cmake_minimum_required(VERSION 2.8.7)\r\nproject(Caffe)"}
     proto = STOCK.rstrip("\n").replace("\n", "\r\n")
     one, two = (make_tree(tmp_path / name, proto, files) for name in ("one", "two"))
     before = snapshot(one)
-    assert cli.main(["patch", str(one), "--dry-run"]) == 0
+    assert commands.main(["patch", str(one), "--dry-run"]) == 0
     diff = capfdbinary.readouterr().out
     assert snapshot(one) == before
     subprocess.run(["git", "apply", "--unsafe-paths", "-"], input=diff, cwd=two, check=True)

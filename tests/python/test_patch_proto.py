@@ -6,7 +6,7 @@ result, and a revert has to give every byte back. Clashes have tests of their ow
 
 import pytest
 from caffe_metric import patch
-from caffe_metric.errors import UserError
+from caffe_metric.support.errors import UserError
 from caffe_trees import HEAD, LAYER_PARAMETER, PROTO, STOCK, TAIL, Compiled, make_tree, snapshot
 
 NUMBERS = {

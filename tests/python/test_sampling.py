@@ -6,7 +6,7 @@ distances are summed in the same order, so the comparison is exact.
 
 import numpy as np
 import pytest
-from caffe_metric.sampling import sample_people, select_triplet_rows, select_triplets
+from caffe_metric.data.sampling import sample_people, select_triplet_rows, select_triplets
 
 
 class ImageClass:

@@ -1,7 +1,7 @@
 """The parser of proto/caffe_metric.proto, and the checks of parameters that are built on it."""
 
 import pytest
-from caffe_metric import schema
+from caffe_metric.nets import schema
 
 
 def test_every_message_of_the_file_is_known():

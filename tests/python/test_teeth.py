@@ -7,7 +7,8 @@ and deaf to the top's diff (the fault of the older layers, which forgot loss_wei
 import numpy as np
 import pytest
 import tolerances
-from caffe_metric import gradcheck, isolate
+from caffe_metric.gradients import check as gradcheck
+from caffe_metric.nets import isolate
 from cases import every_case
 from harness import need
 from test_gradients import captured

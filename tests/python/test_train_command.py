@@ -12,14 +12,14 @@ import pytest
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
+from caffe_metric.data.lmdb_file import write_lmdb
 from caffe_metric.dataset import datum
-from caffe_metric.dataset.lmdb_file import write_lmdb
-from caffe_metric.errors import UserError
-from caffe_metric.progress import Progress
-from caffe_metric.train import watch
+from caffe_metric.support.errors import UserError
+from caffe_metric.support.progress import Progress
 from caffe_metric.training.log import read_log
 from caffe_metric.training.process import Training, caffe_tool
 from caffe_metric.training.solver import read_plan
+from caffe_metric.training.watch import watch
 
 try:
     caffe_tool()

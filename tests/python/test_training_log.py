@@ -6,9 +6,9 @@ The lines are those of Caffe 1.0, of an older Caffe, and of one whose numbers we
 import math
 
 import pytest
-from caffe_metric.train import COLLAPSE_DISPLAYS, collapsed_loss, describe
 from caffe_metric.training.log import TrainingLog, read_log
 from caffe_metric.training.solver import Plan
+from caffe_metric.training.watch import COLLAPSE_DISPLAYS, collapsed_loss, describe
 
 HEAD = "I1122 09:18:29.8 12224 "
 LINES = [

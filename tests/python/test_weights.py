@@ -6,7 +6,8 @@ patched Caffe (test_weights_in_caffe below).
 
 import numpy as np
 import pytest
-from caffe_metric import blobs, netschema, weights
+from caffe_metric.nets import blobs, netschema
+from caffe_metric.nets import iteration as weights
 
 NET = """
 layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: 4 dim: 3 }} }} }}
@@ -251,7 +252,7 @@ def test_weights_in_caffe(command, net, tmp_path):
     from harness import need
 
     need("cpp")
-    from caffe_metric import child
+    from caffe_metric.support import child
 
     import caffe
 

@@ -18,8 +18,8 @@ CANCELLED = 1e-3
 # LP with p < 1 or near-zero differences divides by |u|^(1-p): errors of u grow by that factor.
 LP_GRADIENT = 1e-4
 
-# Central differences around a float net (caffe_metric.gradcheck): rounding of the top over a step
-# of 1/32 of the features' size is about 1e-5 of a gradient, and up to 1e-2 for small ones.
+# Central differences around a float net (caffe_metric.gradients.check): rounding of the top over a
+# step of 1/32 of the features' size is about 1e-5 of a gradient, and up to 1e-2 for small ones.
 DIFFERENCES = 1e-2
 
 # Two oracles in float64: their own rounding.

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from caffe_metric import paths
 from caffe_metric.demo.databases import TEST, make_databases
 from caffe_metric.demo.images import FASHION_FOLDER, load_images
 from caffe_metric.demo.measure import measure
 from caffe_metric.demo.report import write_report
 from caffe_metric.demo.trainings import train_all
-from caffe_metric.errors import UserError
-from caffe_metric.extract import extract
-from caffe_metric.files import replacing
-from caffe_metric.progress import Progress
+from caffe_metric.evaluation.extraction import extract
+from caffe_metric.support import paths
+from caffe_metric.support.errors import UserError
+from caffe_metric.support.files import replacing
+from caffe_metric.support.progress import Progress
 
 BLOB = "embedding"  # its name in all three nets
 

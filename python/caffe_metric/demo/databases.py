@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 
-from caffe_metric.convert import convert, keep_classes
-from caffe_metric.dataset.sources import Source
+from caffe_metric.data.conversion import convert, keep_classes
+from caffe_metric.data.sources import Source
 from caffe_metric.demo.images import UNSEEN, Images
-from caffe_metric.files import replacing
+from caffe_metric.support.files import replacing
 
 # Order and its numbers, of each training database; the example that reads it says why.
 TRAINING = {

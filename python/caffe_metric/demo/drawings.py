@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from caffe_metric.figures import COLOURS, GRAY, new_figure
+from caffe_metric.evaluation.figures import COLOURS, GRAY, new_figure
 
 # Ten classes: a colour each; the unseen are told by their marker and black edge.
 CLASS_COLOURS = (

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from caffe_metric.dataset.picture import Picture
-from caffe_metric.dataset.sources import Source, open_source
+from caffe_metric.data.picture import Picture
+from caffe_metric.data.sources import Source, open_source
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 FASHION_CLASSES = (

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from caffe_metric.metrics.similarity import unit_rows
+from caffe_metric.evaluation.metrics.similarity import unit_rows
 
 A_CLASS = 150  # so many images of each class are drawn
 

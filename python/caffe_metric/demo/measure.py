@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from caffe_metric.evaluate import verify_all_pairs
-from caffe_metric.metrics.retrieval import map_at_r, recall_at
-from caffe_metric.metrics.verification import Roc
+from caffe_metric.evaluation.metrics.retrieval import map_at_r, recall_at
+from caffe_metric.evaluation.metrics.verification import Roc
+from caffe_metric.evaluation.report import verify_all_pairs
 
 
 @dataclasses.dataclass

@@ -5,7 +5,7 @@ import html
 import numpy as np
 
 from caffe_metric.demo.embed import image_tag
-from caffe_metric.metrics.retrieval import nearest
+from caffe_metric.evaluation.metrics.retrieval import nearest
 
 COUNT = 8
 

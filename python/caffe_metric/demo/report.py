@@ -11,9 +11,9 @@ from caffe_metric.demo.drawings import curves_figure, maps_figure
 from caffe_metric.demo.embed import figure_tag
 from caffe_metric.demo.images import UNSEEN
 from caffe_metric.demo.neighbours import neighbours_html
-from caffe_metric.evaluate import HISTOGRAM_BINS
-from caffe_metric.figures import COLOURS, GRAY, histogram_figure, roc_figure
-from caffe_metric.files import replacing
+from caffe_metric.evaluation.figures import COLOURS, GRAY, histogram_figure, roc_figure
+from caffe_metric.evaluation.report import HISTOGRAM_BINS
+from caffe_metric.support.files import replacing
 
 TEMPLATE = Path(__file__).with_name("page.html")
 

@@ -11,12 +11,12 @@ import re
 import time
 from pathlib import Path
 
-from caffe_metric.files import replacing
-from caffe_metric.progress import Progress
-from caffe_metric.train import collapsed_loss
+from caffe_metric.support.files import replacing
+from caffe_metric.support.progress import Progress
 from caffe_metric.training.log import read_log
 from caffe_metric.training.process import Training, caffe_tool
 from caffe_metric.training.solver import Plan, read_plan
+from caffe_metric.training.watch import collapsed_loss
 
 # name: folder of its solver.prototxt and net.prototxt, relative to the repository
 EXAMPLES = {

@@ -8,10 +8,11 @@ from functools import cached_property
 import numpy as np
 
 import caffe
-from caffe_metric import backend, schema
-from caffe_metric.errors import UserError
 from caffe_metric.layers import param_str
 from caffe_metric.layers.generator import KeySource
+from caffe_metric.nets import schema
+from caffe_metric.rules import backend
+from caffe_metric.support.errors import UserError
 
 COMMON = ("name", "backend", "normalization")
 

@@ -8,13 +8,13 @@ import numpy as np
 from caffe.proto import caffe_pb2
 
 import caffe
-from caffe_metric.dataset.picture import Picture
-from caffe_metric.identity import batches
-from caffe_metric.identity.source import open_images
-from caffe_metric.identity.transform import Transform
-from caffe_metric.identity.workers import Decoder
+from caffe_metric.data.identity import batches
+from caffe_metric.data.identity.source import open_images
+from caffe_metric.data.identity.transform import Transform
+from caffe_metric.data.identity.workers import Decoder
+from caffe_metric.data.picture import Picture
 from caffe_metric.layers.base import MetricLayer
-from caffe_metric.schema import Enum, Field, Message
+from caffe_metric.nets.schema import Enum, Field, Message
 
 LAYOUT = Enum("Layout", {"PK": 0, "PAIRS": 1, "TRIPLETS": 2, "THIRDS": 3, "SHUFFLED": 4})
 

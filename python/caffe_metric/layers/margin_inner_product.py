@@ -9,10 +9,10 @@ from caffe.proto import caffe_pb2
 from google.protobuf import json_format
 
 import caffe
-from caffe_metric import schema
 from caffe_metric.layers.base import MetricLayer, check_labels, label_column, log, zero_others
 from caffe_metric.layers.generator import fill
 from caffe_metric.losses import margin_inner_product as rules
+from caffe_metric.nets import schema
 
 WIDTH = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3, "QUADRUPLE": 4}
 

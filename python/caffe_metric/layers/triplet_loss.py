@@ -14,7 +14,7 @@ from caffe_metric.layers.base import (
     zero_others,
 )
 from caffe_metric.losses.triplet_batch import triplet_batch
-from caffe_metric.reference.triplet import TripletOptions
+from caffe_metric.rules.reference.triplet import TripletOptions
 
 
 class TripletLossLayer(MetricLossLayer):

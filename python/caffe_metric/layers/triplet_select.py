@@ -13,8 +13,8 @@ from caffe_metric.layers.base import (
     zero_others,
 )
 from caffe_metric.losses.triplet_batch import every_triplet, mined_triplets
-from caffe_metric.reference.strips import add_rows
-from caffe_metric.reference.triplet import TripletOptions
+from caffe_metric.rules.reference.strips import add_rows
+from caffe_metric.rules.reference.triplet import TripletOptions
 
 PARAMETERS = ("mining", "margin", "distance", "p", "eps")
 

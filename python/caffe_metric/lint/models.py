@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from caffe_metric import blobs, roles
 from caffe_metric.lint.view import Finding
+from caffe_metric.nets import blobs, roles
 
 
 def check(net, layers, lines, path: str) -> list[Finding]:

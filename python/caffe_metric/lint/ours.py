@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from types import SimpleNamespace
 
-from caffe_metric import roles, schema
 from caffe_metric.lint import shapes, sources
 from caffe_metric.lint.view import View
+from caffe_metric.nets import roles, schema
 
 MESSAGES = {
     "Norm": "L2NormParameter",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from caffe_metric import roles
+from caffe_metric.nets import roles
 
 SAME = frozenset(
     [

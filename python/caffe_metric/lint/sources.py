@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from caffe_metric import roles
+from caffe_metric.nets import roles
 
 MOST = 200_000  # records that are looked at
 

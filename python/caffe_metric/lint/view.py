@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from caffe_metric import isolate
 from caffe_metric.lint import shapes
+from caffe_metric.nets import isolate
 
 PHASES = ("TRAIN", "TEST")
 

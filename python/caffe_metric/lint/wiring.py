@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 
-from caffe_metric import roles, schema
 from caffe_metric.lint.view import View
+from caffe_metric.nets import roles, schema
 
 OURS = ("Norm", "TripletLoss", "RankHardLoss", "MarginInnerProduct")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffe_metric.reference.distance import divide, row_norms
+from caffe_metric.rules.reference.distance import divide, row_norms
 
 # Weight rows whose gradient is computed at a time.
 CLASSES = 4096

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffe_metric.reference.strips import strips
+from caffe_metric.rules.reference.strips import strips
 
 
 @dataclass

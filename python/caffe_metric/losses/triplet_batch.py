@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffe_metric.reference.strips import STRIP, strips
-from caffe_metric.reference.triplet import TripletOptions, TripletSums
+from caffe_metric.rules.reference.strips import STRIP, strips
+from caffe_metric.rules.reference.triplet import TripletOptions, TripletSums
 
 
 def triplet_batch(

@@ -1,6 +1,6 @@
 """Parts of a net: the layers of a phase, and those that a blob comes from."""
 
-from caffe_metric.isolate import included
+from caffe_metric.nets.isolate import included
 
 
 def layers_of_phase(net, phase):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import yaml
 
-from caffe_metric.errors import UserError
-from caffe_metric.roles import kind
+from caffe_metric.nets.roles import kind
+from caffe_metric.support.errors import UserError
 
 SUMSQ = 3  # caffe.ReductionParameter.ReductionOp
 

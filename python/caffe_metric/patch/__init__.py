@@ -4,21 +4,15 @@ caffe.proto gets our messages and fields by its structure; layers, headers and g
 to where Caffe's own builds (CMake and Makefile) pick them up; known breaks with current compilers
 and libraries are mended where the tree has them. All of it happens, or nothing. A tree that has
 layers, messages or fields of our names is reported and left alone, unless --replace is given.
-
-Exit status: 0; 1 for an error, a clash, or a --check that finds the tree not patched, touched
-since, or patched by another release; 2 for wrong usage.
 """
 
-from caffe_metric.patch.command import add_arguments, run
 from caffe_metric.patch.operations import ClashError, Report, Status, apply, check, revert
 
 __all__ = [
     "ClashError",
     "Report",
     "Status",
-    "add_arguments",
     "apply",
     "check",
     "revert",
-    "run",
 ]

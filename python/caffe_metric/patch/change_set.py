@@ -7,13 +7,13 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from caffe_metric.errors import UserError
 from caffe_metric.patch import record as records
 from caffe_metric.patch.base import Base
 from caffe_metric.patch.journal import Remove, Write, commit
 from caffe_metric.patch.plan import Plan
 from caffe_metric.patch.record import Entry, Record, digest
 from caffe_metric.patch.text import apply_edits, encode, hunks_of
+from caffe_metric.support.errors import UserError
 
 
 @dataclass

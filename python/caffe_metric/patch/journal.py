@@ -21,8 +21,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffe_metric.errors import UserError
 from caffe_metric.patch.record import FOLDER
+from caffe_metric.support.errors import UserError
 
 JOURNAL = f"{FOLDER}/journal.json"
 NEXT = f"{FOLDER}/next"

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from caffe_metric.errors import UserError
 from caffe_metric.patch.clash import Clash
 from caffe_metric.patch.compatible import same_field, same_message
 from caffe_metric.patch.merge_message import free_number, merge_message
@@ -10,6 +9,7 @@ from caffe_metric.patch.proto import Block, Field, File, Ranges
 from caffe_metric.patch.proto_parser import ProtoError, parse
 from caffe_metric.patch.schema_names import Place, Schema, scope_names, taken_number, taken_ranges
 from caffe_metric.patch.text import Edit, line_of, line_start, newline_of, with_newlines
+from caffe_metric.support.errors import UserError
 
 MESSAGE = "LayerParameter"
 _TITLE = "The layers of caffe-metric; added by `caffe-metric patch`."

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from caffe_metric import __version__
-from caffe_metric.errors import UserError
 from caffe_metric.patch import journal, tree
 from caffe_metric.patch import payload as payloads
 from caffe_metric.patch import record as records
@@ -18,6 +17,7 @@ from caffe_metric.patch.mends import MENDS
 from caffe_metric.patch.payload import Payload
 from caffe_metric.patch.plan import Plan, make_plan
 from caffe_metric.patch.record import Entry, Record
+from caffe_metric.support.errors import UserError
 
 
 class ClashError(UserError):

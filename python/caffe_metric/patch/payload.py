@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffe_metric import paths
+from caffe_metric.support import paths
 
 # (folder in our tree, pattern, folder in a Caffe tree, what it is)
 _PLACES = [

@@ -4,7 +4,6 @@ import contextlib
 import re
 from dataclasses import dataclass, field
 
-from caffe_metric.errors import UserError
 from caffe_metric.patch import cpp, text, tree
 from caffe_metric.patch import mends as mending
 from caffe_metric.patch.base import Base
@@ -14,6 +13,7 @@ from caffe_metric.patch.payload import Payload
 from caffe_metric.patch.schema_names import Schema
 from caffe_metric.patch.sources import SUFFIXES, plan_sources
 from caffe_metric.patch.text import Edit
+from caffe_metric.support.errors import UserError
 
 
 @dataclass

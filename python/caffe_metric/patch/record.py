@@ -12,7 +12,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from caffe_metric.errors import UserError
+from caffe_metric.support.errors import UserError
 
 FOLDER = ".caffe-metric"
 MANIFEST = f"{FOLDER}/manifest.json"

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffe_metric.errors import UserError
 from caffe_metric.patch import cpp, text
+from caffe_metric.support.errors import UserError
 
 PROTO = "src/caffe/proto/caffe.proto"
 # Where sources stand; builds and data are elsewhere, or are stepped over.

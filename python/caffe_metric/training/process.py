@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from caffe_metric.child import fatal_message
-from caffe_metric.errors import UserError
+from caffe_metric.support.child import fatal_message
+from caffe_metric.support.errors import UserError
 from caffe_metric.training.log import TrainingLog
 
 

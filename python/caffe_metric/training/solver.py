@@ -10,8 +10,8 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from caffe_metric.errors import UserError
-from caffe_metric.roles import kind
+from caffe_metric.nets.roles import kind
+from caffe_metric.support.errors import UserError
 
 
 def parse(path, message):

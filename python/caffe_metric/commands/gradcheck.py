@@ -1,0 +1,78 @@
+"""`caffe-metric gradcheck NET.prototxt`: is the gradient of each layer right?
+
+Each layer of the net is taken out, with the bottoms and weights it has there, and its backward pass
+is held against central differences of its forward pass. The objective is sum(r * top) with a random
+r, so a gradient that forgets the top's diff (loss_weight) is found as well. Layers compute in
+float32; the objective and the differences are float64.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from caffe_metric.gradients.check import FAIL, PROBES, TOLERANCE, UNCLEAR, Finding, check_net
+from caffe_metric.support.errors import UserError
+from caffe_metric.support.files import replacing
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("net", metavar="NET.prototxt")
+    parser.add_argument("--layer", metavar="NAME", help="check this layer only")
+    parser.add_argument("--weights", metavar="W.caffemodel", help="trained weights to start from")
+    parser.add_argument("--data", metavar="F.npz", help="arrays for the net's inputs, by name")
+    parser.add_argument("--phase", choices=["train", "test"], default="train")
+    parser.add_argument("--json", metavar="F", help="writes the table to a file too")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--tolerance", type=float, default=TOLERANCE, help="greatest relative error (%(default)s)"
+    )
+    parser.add_argument(
+        "--probes", type=int, default=PROBES, help="elements to perturb a blob (%(default)s)"
+    )
+
+
+def run(args) -> int:
+    findings = check_net(
+        args.net,
+        layer=args.layer,
+        weights=args.weights,
+        data=args.data,
+        phase=args.phase,
+        seed=args.seed,
+        tolerance=args.tolerance,
+        probes=args.probes,
+    )
+    print(table(findings))
+    if args.json:
+        with replacing(args.json) as path:
+            rows = [dataclasses.asdict(finding) for finding in findings]
+            path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    bad = [finding for finding in findings if finding.verdict in (FAIL, UNCLEAR)]
+    if bad:
+        wrong = sum(finding.verdict == FAIL for finding in bad)
+        raise UserError(
+            f"{args.net}: {wrong} of {len(findings)} gradients wrong"
+            + (f", {len(bad) - wrong} unclear" if wrong < len(bad) else "")
+        )
+    return 0
+
+
+def table(findings: list[Finding]) -> str:
+    """The findings as text, one line a bottom or weight."""
+    head = ("layer", "type", "blob", "probes", "kinks", "error", "verdict", "where")
+    rows = [head]
+    for found in findings:
+        error = "" if found.error is None else f"{found.error:.1e}"
+        about = "; ".join(part for part in (found.where, found.note) if part)
+        probes = str(found.probes) if found.probes else ""
+        kinks = str(found.kinks) if found.probes else ""
+        rows.append(
+            (found.layer, found.type, found.blob, probes, kinks, error, found.verdict, about)
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths)]
+        lines.append("  ".join([*cells, row[-1]]).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,56 @@
+"""`caffe-metric mine`: triplets for a whole data set, by its embeddings.
+
+For each image (the anchor) a positive of its class at random, and as negatives images of other
+classes that are near: `semihard` ones are farther than the positive, but by less than --margin;
+`hard` ones are the nearest. Distance is the squared one of unit vectors. Nearest neighbours come
+from FAISS where it is installed (pip install faiss-cpu), else from an exact search.
+
+-o gets a line `ANCHOR POSITIVE NEGATIVE ...` for each triplet, by the names in F.npz. --list gets
+the same images as `FILE LABEL` lines, group by group, for `caffe-metric convert`: a Data layer then
+reads groups of 2 + num_negatives rows, as TripletLoss with one bottom takes them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caffe_metric.commands.arguments import positive
+from caffe_metric.data.mining import STRATEGIES, mine
+from caffe_metric.evaluation.report import load
+from caffe_metric.support.errors import UserError
+from caffe_metric.support.files import replacing
+
+
+def add_arguments(parser):
+    parser.add_argument("file", metavar="F.npz", help="embeddings, labels and names, by `extract`")
+    parser.add_argument("-o", dest="out", required=True, metavar="triplets.txt")
+    parser.add_argument("--list", metavar="L.txt", help="also the images in order, with labels")
+    parser.add_argument("--strategy", choices=STRATEGIES, default="semihard")
+    parser.add_argument("--margin", type=float, default=0.2)
+    parser.add_argument("--negatives", type=positive, default=1, metavar="N", help="per anchor")
+    parser.add_argument("--neighbours", type=positive, default=100, metavar="K", help="looked at")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(args):
+    embeddings, labels, names = load(args.file)
+    names = [str(name) for name in (range(len(labels)) if names is None else names)]
+    rng = np.random.default_rng(args.seed)
+    try:
+        triplets = mine(
+            embeddings, labels, args.strategy, args.margin, args.negatives, args.neighbours, rng
+        )
+    except ValueError as error:
+        raise UserError(f"{args.file}: {error}") from error
+    if not len(triplets):
+        raise UserError(
+            f"{args.file}: no triplets; more --neighbours or a larger --margin may help"
+        )
+    triplets = triplets[rng.permutation(len(triplets))]
+    with replacing(args.out) as path, path.open("w") as file:
+        file.writelines(" ".join(names[row] for row in rows) + "\n" for rows in triplets)
+    if args.list:
+        with replacing(args.list) as path, path.open("w") as file:
+            file.writelines(f"{names[row]} {labels[row]}\n" for row in triplets.ravel())
+    print(f"{args.out}: {len(triplets)} of {len(labels)} anchors with {args.negatives} negatives")
+    return 0

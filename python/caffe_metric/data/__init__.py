@@ -1,0 +1,1 @@
+"""Images, lists, LMDB, order, batches by identity, alignment, mining."""

@@ -1,0 +1,1 @@
+"""Embeddings of a data set, and how good they are."""

@@ -1,0 +1,74 @@
+"""Lists of pairs to verify: the format of Labeled Faces in the Wild, and a plain one."""
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from caffe_metric.evaluation.metrics.similarity import unit_rows
+from caffe_metric.support.errors import UserError
+
+_PLAIN_FOLDS = 10
+
+
+def read_pairs(path, names):
+    """Reads a list of pairs; returns (left, right, same, fold), each an array [P].
+
+    left and right are row numbers of `names`, the images' file names. LFW: a header `FOLDS PAIRS`,
+    then for each fold PAIRS lines `NAME I J` (same) and PAIRS lines `NAME I OTHER J`; image I of
+    NAME is the file NAME_000I, in any folder and format. Without a header: lines `FILE FILE 0|1`,
+    in ten folds one after another. Raises UserError with the line that is wrong.
+    """
+    try:
+        lines = [line.split() for line in Path(path).read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from error
+    header = lines[0] if lines else []
+    lfw = len(header) <= 2 and header and all(word.isdecimal() for word in header)
+    find = _by_person(names) if lfw else _by_file(names)
+    rows = []
+    for number, words in enumerate(lines[1:] if lfw else lines, 2 if lfw else 1):
+        try:
+            rows.append(_lfw_pair(words, find) if lfw else _plain_pair(words, find))
+        except (ValueError, KeyError) as error:
+            why = f"{error.args[0]} has no embedding" if isinstance(error, KeyError) else error
+            raise UserError(f"{path}: pair {number}: {why}") from error
+    if not rows:
+        raise UserError(f"{path}: no pairs")
+    left, right, same = (np.array(column) for column in zip(*rows))
+    folds = (int(header[0]) if len(header) == 2 else 10) if lfw else _PLAIN_FOLDS
+    if len(rows) < folds:
+        raise UserError(f"{path}: {len(rows)} pairs are not enough for {folds} folds")
+    fold = np.arange(len(rows)) * folds // len(rows)
+    return left, right, same.astype(bool), fold
+
+
+def pair_scores(embeddings, left, right):
+    """Cosine similarities of the listed pairs, float32 [P]."""
+    unit = unit_rows(embeddings)
+    return np.einsum("ij,ij->i", unit[left], unit[right])
+
+
+def _lfw_pair(words, find):
+    if len(words) == 3:
+        name, first, second = words
+        other = name
+    elif len(words) == 4:
+        name, first, other, second = words
+    else:
+        raise ValueError(f"`NAME I J` or `NAME I OTHER J` expected, not '{' '.join(words)}'")
+    left, right = f"{name}_{int(first):04d}", f"{other}_{int(second):04d}"
+    return find[left], find[right], name == other
+
+
+def _plain_pair(words, find):
+    if len(words) != 3 or words[2] not in ("0", "1"):
+        raise ValueError(f"`FILE FILE 0|1` expected, not '{' '.join(words)}'")
+    return find[words[0]], find[words[1]], words[2] == "1"
+
+
+def _by_person(names):
+    return {PurePosixPath(str(name)).stem: row for row, name in enumerate(names)}
+
+
+def _by_file(names):
+    return {str(name): row for row, name in enumerate(names)}

@@ -1,0 +1,215 @@
+"""Models and solver states as Caffe writes them, binary protobuf or HDF5, opened for change.
+
+Both kinds of file are seen as lists of blobs: a model as blobs by layer, a solver state as its
+history. What is not touched is written back as it was read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from caffe_metric.nets import netschema
+from caffe_metric.support.errors import UserError
+from caffe_metric.support.files import replacing
+
+
+def is_hdf5(path) -> bool:
+    return str(path).endswith(".h5")
+
+
+def is_state(path) -> bool:
+    """Whether a file's name is that of a solver state."""
+    return Path(str(path).removesuffix(".h5")).suffix == ".solverstate"
+
+
+def shapes(path) -> dict[str, list[tuple[int, ...]]]:
+    """{layer: shapes of its blobs} of a model."""
+    with open_model(path) as model:
+        return model.shapes()
+
+
+def open_model(path):
+    """A context manager of the model in a file; see BinaryModel."""
+    return _open(path, BinaryModel, Hdf5Model)
+
+
+def open_state(path):
+    """A context manager of the solver state in a file; see BinaryState."""
+    return _open(path, BinaryState, Hdf5State)
+
+
+@contextlib.contextmanager
+def _open(path, binary, hdf5):
+    if not is_hdf5(path):
+        yield binary(path)
+        return
+    import h5py
+
+    if not Path(path).is_file():
+        raise UserError(f"{path}: No such file or directory")
+    try:
+        file = h5py.File(path, "r", driver="core", backing_store=False)
+    except OSError as error:
+        raise UserError(f"{path}: no HDF5 file") from error
+    file.close()
+    # In memory, so that changes touch no file before they are saved.
+    with h5py.File(path, "a", driver="core", backing_store=False) as file:
+        yield hdf5(path, file)
+
+
+def _read(path, message):
+    try:
+        message.ParseFromString(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except DecodeError as error:
+        raise UserError(f"{path}: no file that Caffe has written") from error
+    return message
+
+
+def _shape(blob) -> tuple[int, ...]:
+    if blob.HasField("shape"):
+        return tuple(blob.shape.dim)
+    return blob.num, blob.channels, blob.height, blob.width
+
+
+def _fill(blob, values: np.ndarray) -> None:
+    blob.Clear()
+    blob.shape.dim.extend(values.shape)
+    blob.data.extend(values.ravel().tolist())
+
+
+class _Binary:
+    message = ""
+
+    def __init__(self, path):
+        self.path = path
+        self.content = _read(path, getattr(netschema.load(), self.message)())
+
+    def save(self, path) -> None:
+        with replacing(path) as temporary:
+            temporary.write_bytes(self.content.SerializeToString())
+
+
+class BinaryModel(_Binary):
+    message = "net"
+
+    def _layer(self, name):
+        return next(layer for layer in self.content.layer if layer.name == name)
+
+    def shapes(self):
+        if not self.content.layer:
+            what = "an old model (`layers`)" if self.content.layers else "no layers"
+            raise UserError(f"{self.path}: {what}: run Caffe's upgrade_net_proto_binary first")
+        return {layer.name: [_shape(blob) for blob in layer.blobs] for layer in self.content.layer}
+
+    def value(self, layer: str, place: int) -> float:
+        return self._layer(layer).blobs[place].data[0]
+
+    def put(self, layer: str, place: int, values: np.ndarray) -> None:
+        """Replaces a blob, or adds it at the end."""
+        found = self._layer(layer).blobs
+        if place == len(found):
+            found.add()
+        _fill(found[place], values)
+
+    def drop(self, layer: str, place: int) -> None:
+        del self._layer(layer).blobs[place]
+
+
+class BinaryState(_Binary):
+    message = "state"
+
+    @property
+    def iteration(self) -> int:
+        return self.content.iter
+
+    @property
+    def model(self) -> str:
+        return self.content.learned_net
+
+    @model.setter
+    def model(self, path: str) -> None:
+        self.content.learned_net = path
+
+    def history(self) -> list:
+        return list(self.content.history)
+
+    def zeros(self, shape):
+        """A new blob for the history."""
+        blob = type(self.content)().history.add()
+        _fill(blob, np.zeros(shape, np.float32))
+        return blob
+
+    def set_history(self, blobs) -> None:
+        kept = [type(blob).FromString(blob.SerializeToString()) for blob in blobs]
+        del self.content.history[:]
+        self.content.history.extend(kept)
+
+
+class _Hdf5:
+    def __init__(self, path, file):
+        self.path, self.file = path, file
+
+    def save(self, path) -> None:
+        self.file.flush()
+        with replacing(path) as temporary:
+            temporary.write_bytes(self.file.id.get_file_image())
+
+
+class Hdf5Model(_Hdf5):
+    def shapes(self):
+        groups = self.file.get("data", {})
+        return {
+            name: [groups[name][key].shape for key in sorted(groups[name], key=int)]
+            for name in groups
+        }
+
+    def value(self, layer, place) -> float:
+        return float(self.file["data"][layer][str(place)][...].flat[0])
+
+    def put(self, layer, place, values) -> None:
+        group = self.file["data"][layer]
+        if str(place) in group:
+            del group[str(place)]
+        group.create_dataset(str(place), data=np.float32(values))
+
+    def drop(self, layer, place) -> None:
+        del self.file["data"][layer][str(place)]
+
+
+class Hdf5State(_Hdf5):
+    @property
+    def iteration(self) -> int:
+        return int(self.file["iter"][...].flat[0])
+
+    @property
+    def model(self) -> str:
+        if "learned_net" not in self.file:
+            return ""
+        text = self.file["learned_net"][()]
+        return (text.decode() if isinstance(text, bytes) else str(text)).rstrip("\0")
+
+    @model.setter
+    def model(self, path: str) -> None:
+        if "learned_net" in self.file:
+            del self.file["learned_net"]
+        # A string of fixed length with its final 0, as H5LTmake_dataset_string writes it.
+        self.file["learned_net"] = np.bytes_(path.encode() + b"\0")
+
+    def history(self) -> list:
+        group = self.file["history"]
+        return [group[str(i)][...] for i in range(len(group))]
+
+    def zeros(self, shape):
+        return np.zeros(shape, np.float32)
+
+    def set_history(self, blobs) -> None:
+        del self.file["history"]
+        group = self.file.create_group("history")
+        for number, blob in enumerate(blobs):
+            group.create_dataset(str(number), data=blob)

@@ -1,0 +1,1 @@
+"""The rules of the losses on arrays: compiled (`caffe_metric._core`) or NumPy."""
