@@ -8,9 +8,9 @@ import struct
 
 import numpy as np
 import pytest
+from caffe_metric.data import datum
 from caffe_metric.data.idx import read_idx
 from caffe_metric.data.lmdb_file import lmdb_names, read_lmdb
-from caffe_metric.dataset import datum
 from caffe_metric.support.errors import UserError
 from PIL import Image
 

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
 from caffe.proto import caffe_pb2
+from caffe_metric.data import datum
 from caffe_metric.data.lmdb_file import write_lmdb
-from caffe_metric.dataset import datum
 from caffe_metric.evaluation.extraction import extraction_net
 from caffe_metric.support.errors import UserError
 from google.protobuf import text_format

@@ -12,8 +12,8 @@ from hostcuda_build import BUILD, need_hostcuda, run
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
+from caffe_metric.data import datum
 from caffe_metric.data.lmdb_file import write_lmdb
-from caffe_metric.dataset import datum
 from caffe_metric.training.process import caffe_tool
 
 need_hostcuda()

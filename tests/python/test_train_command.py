@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
+from caffe_metric.data import datum
 from caffe_metric.data.lmdb_file import write_lmdb
-from caffe_metric.dataset import datum
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.progress import Progress
 from caffe_metric.training.log import read_log

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from caffe_metric.data import datum
 from caffe_metric.data.lmdb_file import write_lmdb
 from caffe_metric.data.order import ORDERS
-from caffe_metric.dataset import datum
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.progress import Progress
 

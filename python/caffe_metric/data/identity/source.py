@@ -10,10 +10,10 @@ import lmdb
 import numpy as np
 from PIL import Image
 
+from caffe_metric.data import datum
 from caffe_metric.data.lmdb_file import read_lmdb
 from caffe_metric.data.picture import Picture
 from caffe_metric.data.sources import Source, open_source
-from caffe_metric.dataset import datum
 from caffe_metric.support.errors import UserError
 
 
