@@ -110,7 +110,7 @@ def build(toolkit, tree, out):
     if shutil.which("protoc") is None:
         raise CudaError("protoc is not installed")
     make_proto_header(tree, out)
-    sources = sorted((ROOT / "src" / "caffe" / "layers").glob("*.cu"))
+    sources = sorted((ROOT / "src" / "caffe").glob("*/*.cu"))
     found = []
     for i, source in enumerate(sources, 1):
         print(f"[{i}/{len(sources)}] {source.name}", file=sys.stderr, flush=True)

@@ -18,6 +18,14 @@ NUMBERS = {
     "rank_param": 40103,
     "rank_hard_loss_param": 40104,
     "margin_inner_product_param": 40105,
+    "batch_contrastive_loss_param": 40107,
+    "multi_similarity_loss_param": 40108,
+    "circle_loss_param": 40109,
+    "sup_con_loss_param": 40110,
+    "lifted_structure_loss_param": 40111,
+    "proxy_anchor_loss_param": 40112,
+    "center_loss_param": 40113,
+    "batch_memory_param": 40114,
 }
 # The field numbers that older trees' models have.
 OLDER = {

@@ -16,6 +16,8 @@ _PLACES = [
     ("include/caffe/util", "*.hpp", "include/caffe/util", "layer"),
     ("src/caffe/layers", "*.cpp", "src/caffe/layers", "layer"),
     ("src/caffe/layers", "*.cu", "src/caffe/layers", "layer"),
+    ("src/caffe/util", "*.cpp", "src/caffe/util", "layer"),
+    ("src/caffe/util", "*.cu", "src/caffe/util", "layer"),
     ("tests/cpp", "*.hpp", "include/caffe/test", "test"),
     ("tests/cpp", "test_*.cpp", "src/caffe/test", "test"),
     ("tests/cpp", "test_*.cu", "src/caffe/test", "test"),
