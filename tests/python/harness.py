@@ -8,17 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from caffe_metric import suite
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
 import caffe
 
-FIELDS = {
-    "Norm": "l2_norm_param",
-    "TripletLoss": "triplet_loss_param",
-    "RankHardLoss": "rank_param",
-    "MarginInnerProduct": "margin_inner_product_param",
-}
+FIELDS = {row.type: row.field for row in suite.NATIVE}
 ENUMS = {"losstype", "distance", "mining", "type", "gradient"}
 # numpy: a Python layer without the compiled rules of caffe_metric._core.
 ENGINES = ["cpp", "python", "numpy"]

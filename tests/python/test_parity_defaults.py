@@ -3,15 +3,11 @@
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
+from caffe_metric import suite
 from caffe_metric.nets import schema
 from harness import ENGINES, FIELDS, Spec, need, run, unit_rows
 
-MESSAGES = {
-    "Norm": "L2NormParameter",
-    "TripletLoss": "TripletLossParameter",
-    "RankHardLoss": "RankParameter",
-    "MarginInnerProduct": "MarginInnerProductParameter",
-}
+MESSAGES = {row.type: row.message for row in suite.NATIVE}
 NUMBERS = {
     "l2_norm_param": 40101,
     "triplet_loss_param": 40102,

@@ -8,7 +8,7 @@ import numpy as np
 
 from caffe_metric.nets import netfile
 from caffe_metric.nets.prune import ancestors, layers_of_phase
-from caffe_metric.nets.roles import kind
+from caffe_metric.nets.roles import kind, row_of
 from caffe_metric.nets.stock import to_stock
 from caffe_metric.support.errors import UserError
 
@@ -16,13 +16,12 @@ TEST = 1
 IMAGES = 8  # random ones, that both nets are compared on
 TOLERANCE = 1e-5  # relative to the largest output: a few float32 roundings
 
-_HEADS = ("TripletLoss", "RankHardLoss", "MarginInnerProduct", "TripletSelect")
-
 
 def embedding_blob(net):
     """The blob that a net's first metric-learning layer reads. Raises UserError."""
     for layer in net.layer:
-        if kind(layer) in _HEADS:
+        row = row_of(layer)
+        if row is not None and row.head:
             return layer.bottom[0]
     raise UserError("the net has no layer of ours: say by --blob what to compute")
 
@@ -66,7 +65,8 @@ def _with_input(net, blob, shape):
     """
     layers = layers_of_phase(net, TEST)
     for layer in layers:
-        if blob in layer.top and kind(layer) in ("TripletLoss", "RankHardLoss"):
+        row = row_of(layer)
+        if blob in layer.top and row is not None and row.loss:
             raise UserError(f"layer '{layer.name}': a loss is not deployed; choose another --blob")
     kept = ancestors(layers, [blob]) or ancestors(layers_of_phase(net, 0), [blob])
     sources = [layer for layer in kept if not layer.bottom]

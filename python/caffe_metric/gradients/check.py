@@ -112,7 +112,8 @@ def _check_in_child(kept, seed, tolerance, probes) -> list[Finding]:
 def prepare(layer, kept) -> list[str]:
     """Takes out of a layer what would blur a check, and says so."""
     notes = []
-    if roles.kind(layer) == "MarginInnerProduct":
+    row = roles.row_of(layer)
+    if row is not None and row.counts:
         given = roles.parameters(layer)
         t = float(kept.blobs[1].flat[0]) if len(kept.blobs) > 1 else given.get("iteration", 0)
         notes.append(isolate.freeze_schedule(layer, t))
@@ -213,9 +214,8 @@ def _no_features(probe, place: int, name: str, gradient: np.ndarray) -> str:
 def _not_learned(probe, place: int) -> str:
     if place in probe.state:
         return "kept by the layer itself: no gradient by design"
-    if roles.kind(probe.layer) == "MarginInnerProduct" and roles.parameters(probe.layer).get(
-        "triplet"
-    ):
+    row = roles.row_of(probe.layer)
+    if row is not None and row.counts and roles.parameters(probe.layer).get("triplet"):
         return "triplet: true takes weights from the batch: no gradient by design"
     return ""
 

@@ -11,7 +11,8 @@ def check(net, layers, lines, path: str) -> list[Finding]:
     stored = {name: shapes for name, shapes in blobs.shapes(path).items() if shapes}
     findings = []
     for layer in layers:
-        if roles.kind(layer) != "MarginInnerProduct" or layer.name not in stored:
+        row = roles.row_of(layer)
+        if row is None or not row.counts or layer.name not in stored:
             continue
         shapes = stored[layer.name]
         given = roles.parameters(layer)

@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 from caffe_metric.lint import shapes, sources
 from caffe_metric.lint.view import View
-from caffe_metric.nets import roles, schema
-
-MESSAGES = {
-    "Norm": "L2NormParameter",
-    "TripletLoss": "TripletLossParameter",
-    "RankHardLoss": "RankParameter",
-    "MarginInnerProduct": "MarginInnerProductParameter",
-}
-NOT_OF_THE_MESSAGE = ("name", "backend", "normalization", "weight_filler")
-MINING = {"ALL", "SEMIHARD", "VIOLATING", "HARDEST"}
+from caffe_metric.nets import roles
 
 
 def check(view: View, layer) -> None:
     """Checks a layer, if it is one of ours."""
-    name = roles.kind(layer)
-    if name not in MESSAGES:
+    rule = RULES.get(roles.kind(layer))
+    if rule is None:
         return
-    given = _parameters(view, layer, MESSAGES[name])
-    if given is not None:
-        RULES[name](view, layer, given)
-
-
-def _parameters(view, layer, message) -> SimpleNamespace | None:
-    """All parameters, with names for enums; None where they cannot be read."""
-    values = {
-        key: value
-        for key, value in roles.parameters(layer).items()
-        if key not in NOT_OF_THE_MESSAGE
-    }
     try:
-        return schema.message(message).parse(values)
+        given = roles.settings(layer)
     except ValueError as error:
         view.error(layer, f"param_str: {error}")
-        return None
+        return
+    rule(view, layer, given)
 
 
 # --- The layers -------------------------------------------------------------------------------
@@ -316,7 +295,7 @@ def _one_label_a_row(view, layer) -> None:
     if not features or labels is None:
         return
     axis = roles.parameters(layer).get("axis", 1)
-    rows = shapes.size(features, 0, axis if roles.kind(layer) == "MarginInnerProduct" else 1)
+    rows = shapes.size(features, 0, axis)
     count = shapes.size(labels)
     if rows is not None and count is not None and rows != count:
         view.error(

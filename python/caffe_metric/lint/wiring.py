@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import difflib
 
+from caffe_metric import suite
 from caffe_metric.lint.view import View
 from caffe_metric.nets import roles, schema
 
-OURS = ("Norm", "TripletLoss", "RankHardLoss", "MarginInnerProduct")
-
-# Type: (numbers of bottoms, numbers of tops). A loss may leave its top out.
-COUNTS = {
-    "Norm": ((1,), (1,)),
-    "TripletLoss": ((1, 2, 3, 4), (0, 1, 2, 3, 4)),
-    "RankHardLoss": ((2,), (0, 1, 2)),
-    "MarginInnerProduct": ((2,), (1, 2)),
-    "TripletSelect": ((2,), (3,)),
-}
+OURS = frozenset(row.type for row in suite.NATIVE)
 
 
 def check(view: View, layer) -> None:
@@ -78,26 +70,27 @@ def _tops(view, layer) -> None:
 
 
 def _counts(view, layer) -> None:
-    name = roles.kind(layer)
-    if name in COUNTS:
-        for what, number, allowed in zip(
-            ("bottoms", "tops"), (len(layer.bottom), len(layer.top)), COUNTS[name]
+    row = roles.row_of(layer)
+    if row is not None:
+        for what, number, allowed in (
+            ("bottoms", len(layer.bottom), row.bottom_counts),
+            ("tops", len(layer.top), row.top_counts),
         ):
             if number not in allowed:
                 text = str(allowed[0]) if len(allowed) == 1 else f"{allowed[0]} to {allowed[-1]}"
-                view.error(layer, f"has {number} {what}, {name} takes {text}")
+                view.error(layer, f"has {number} {what}, {row.type} takes {text}")
     tops = len(layer.top) or 1
     if layer.loss_weight and len(layer.loss_weight) != tops:
         view.error(
             layer,
             f"has {len(layer.loss_weight)} loss_weight for {tops} tops: none, or one each",
         )
-    first = roles.REPORTS_FROM_TOP.get(name)
-    if name in ("TripletLoss", "RankHardLoss"):
-        for weight in list(layer.loss_weight)[first:]:
-            if weight:
-                view.error(layer, f"loss_weight {weight:g} on a further top, which only reports")
-    if layer.type == "Python" and name in ("TripletLoss", "RankHardLoss") and not layer.loss_weight:
+    if row is None or not row.loss:
+        return
+    for weight in list(layer.loss_weight)[len(row.tops) :]:
+        if weight:
+            view.error(layer, f"loss_weight {weight:g} on a further top, which only reports")
+    if layer.type == "Python" and not layer.loss_weight:
         view.error(
             layer, "a Python layer has no default weight: without loss_weight: 1 nothing is trained"
         )
@@ -106,9 +99,10 @@ def _counts(view, layer) -> None:
 def _messages(view, layer) -> None:
     """Parameters of ours on a layer of another type do nothing."""
     fields = {field.name for field in schema.load().layer_fields}
-    if layer.type == "RankHardLoss":
-        fields.discard("rank_hard_loss_param")
-    fields.discard(roles.PARAMETERS.get(layer.type))
+    row = suite.find(layer.type)
+    if row is not None:
+        fields -= {row.field, *row.older_fields}
+        fields -= {"batch_memory_param"} if row.memory else set()
     for name in sorted(fields):
         if layer.HasField(name):
             view.warning(layer, f"{name} is ignored: the layer's type is {layer.type}")

@@ -112,12 +112,11 @@ def _labels(shape, readers, built) -> np.ndarray:
     count = int(np.prod(shape))
     group, classes = 2, max(2, count // 4)
     for layer in readers:
-        name = roles.kind(layer)
-        if name == "RankHardLoss":
-            group = max(group, int(roles.parameters(layer).get("pair_size", 2)))
-        elif name == "MarginInnerProduct":
-            classes = min(classes, int(roles.parameters(layer).get("num_output", classes)))
-        elif name not in ("TripletLoss", "TripletSelect") and layer.bottom[0] in built.blobs:
+        row, given = roles.row_of(layer), roles.parameters(layer)
+        if row is not None:
+            group = max(group, row.group(given))
+            classes = min(classes, int(given.get("num_output", classes)))
+        elif layer.bottom[0] in built.blobs:
             bottom = built.blobs[layer.bottom[0]].data
             if bottom.ndim > 1:
                 classes = min(classes, bottom.shape[1])
@@ -134,7 +133,7 @@ def freeze_schedule(layer, t: float) -> str:
         float(given.get(name, default))
         for name, default in (("base", 1), ("gamma", 0), ("power", 1), ("lambda_min", 0))
     )
-    if gamma == 0 or roles.kind(layer) != "MarginInnerProduct":
+    if gamma == 0 or not roles.row_of(layer).counts:
         return ""
     value = max(base * (1 + gamma * (t + 1)) ** -power, floor)
     change(layer, base=value, gamma=0.0)
@@ -146,7 +145,7 @@ def change(layer, **values) -> None:
     if layer.type == "Python":
         layer.python_param.param_str = yaml.safe_dump({**roles.python_parameters(layer), **values})
         return
-    message = getattr(layer, roles.PARAMETERS[layer.type])
+    message = getattr(layer, roles.row_of(layer).field)
     for name, value in values.items():
         setattr(message, name, value)
 

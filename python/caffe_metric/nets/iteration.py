@@ -98,9 +98,14 @@ def _layers(net: str) -> list:
     netfile.quiet_caffe()
     parsed = parse(net, netfile.read_text(net), netschema.load())
     layers = [layer for layer in parsed.layer if isolate.included(layer, 0)]
-    if not any(roles.kind(layer) == "MarginInnerProduct" for layer in layers):
+    if not any(_counts(layer) for layer in layers):
         raise UserError(f"{net}: has no MarginInnerProduct layer")
     return layers
+
+
+def _counts(layer) -> bool:
+    row = roles.row_of(layer)
+    return row is not None and row.counts
 
 
 def _model_of(source: str, state=None) -> str:
@@ -119,7 +124,7 @@ def _changes(model, layers, iteration, done: int) -> list[Change]:
     found = model.shapes()
     changes = []
     for layer in layers:
-        if roles.kind(layer) != "MarginInnerProduct" or not found.get(layer.name):
+        if not _counts(layer) or not found.get(layer.name):
             continue
         given = roles.parameters(layer)
         wanted = 2 if given.get("persist_iteration", True) else 1
@@ -133,9 +138,7 @@ def _changes(model, layers, iteration, done: int) -> list[Change]:
             change.t = iteration
         changes.append(change)
     if not changes:
-        names = ", ".join(
-            f"'{layer.name}'" for layer in layers if roles.kind(layer) == "MarginInnerProduct"
-        )
+        names = ", ".join(f"'{layer.name}'" for layer in layers if _counts(layer))
         raise UserError(f"{model.path}: holds no weights of layer {names}")
     return changes
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import yaml
 
-# Type: {bottom: what it carries}. A role that depends on the number of bottoms has it as a key.
-LABEL, TARGET, WEIGHT, INDEX, FLAG = "label", "target", "weight", "index", "flag"
+from caffe_metric import suite
+from caffe_metric.nets import schema
+
+# Caffe's own layers; those of this project stand in suite.py. Type: {bottom: what it carries}.
+FEATURES, LABEL, WEIGHT = suite.FEATURES, suite.LABEL, suite.WEIGHT
+TARGET, INDEX, FLAG = "target", "index", "flag"
 BOTTOM_ROLES = {
     "Accuracy": {1: LABEL},
     "BatchReindex": {1: INDEX},
@@ -14,34 +20,23 @@ BOTTOM_ROLES = {
     "HingeLoss": {1: LABEL},
     "InfogainLoss": {1: LABEL, 2: TARGET},
     "LSTM": {1: FLAG},
-    "MarginInnerProduct": {1: LABEL},
     "MultinomialLogisticLoss": {1: LABEL},
-    "RankHardLoss": {1: LABEL},
     "RNN": {1: FLAG},
     "SigmoidCrossEntropyLoss": {1: TARGET},
     "SoftmaxWithLoss": {1: LABEL},
-    "TripletSelect": {1: LABEL},
 }
-TRIPLET_ROLES = {2: {1: LABEL}, 4: {3: WEIGHT}}
 
 # Losses whose bottoms without a role are features, all of them.
-KNOWN_LOSSES = {*BOTTOM_ROLES, "TripletLoss", "EuclideanLoss"}
+KNOWN_LOSSES = {*BOTTOM_ROLES, "EuclideanLoss", *(row.type for row in suite.LAYERS)}
 
 # Blobs that a layer keeps for itself: no solver learns them, they have no gradient.
-STATE_BLOBS = {"BatchNorm": (0, 1, 2), "MarginInnerProduct": (1,)}
+STATE_BLOBS = {"BatchNorm": (0, 1, 2)}
 
 # Layers that only look, or have no derivative: they have no backward pass.
 NO_GRADIENT = {"Accuracy", "ArgMax", "HDF5Output", "Silence", "Threshold"}
 
 # Further tops that report, and pass no gradient on.
-REPORTS_FROM_TOP = {
-    "MarginInnerProduct": 1,
-    "RankHardLoss": 1,
-    "SoftmaxWithLoss": 1,
-    "InfogainLoss": 1,
-    "SigmoidCrossEntropyLoss": 1,
-    "TripletLoss": 1,
-}
+REPORTS_FROM_TOP = {"SoftmaxWithLoss": 1, "InfogainLoss": 1, "SigmoidCrossEntropyLoss": 1}
 
 # The older modules' Python layers, by the layer that took their place.
 PYTHON_CLASSES = {
@@ -67,33 +62,33 @@ def kind(layer) -> str:
     return "Python"
 
 
+def row_of(layer) -> suite.Layer | None:
+    """The layer's row in the table of the suite, None where it is not of it."""
+    return suite.find(kind(layer))
+
+
 def bottom_roles(layer) -> dict[int, str]:
     """{bottom: role} of the bottoms that carry no features."""
-    name = kind(layer)
-    if name == "TripletLoss":
-        return TRIPLET_ROLES.get(len(layer.bottom), {})
-    return BOTTOM_ROLES.get(name, {})
+    row = row_of(layer)
+    if row is None:
+        return BOTTOM_ROLES.get(layer.type, {})
+    roles = row.roles(len(layer.bottom))
+    return {place: role for place, role in enumerate(roles) if role != FEATURES}
 
 
 def state_blobs(layer) -> tuple[int, ...]:
-    return STATE_BLOBS.get(kind(layer), ())
+    row = row_of(layer)
+    return STATE_BLOBS.get(layer.type, ()) if row is None else row.state_blobs
 
 
 def propagating_tops(layer) -> list[int]:
     """The tops that pass a gradient on."""
-    first_report = REPORTS_FROM_TOP.get(kind(layer), len(layer.top))
+    row = row_of(layer)
+    first_report = len(row.tops) if row else REPORTS_FROM_TOP.get(layer.type, len(layer.top))
     tops = range(min(len(layer.top), first_report))
     if len(layer.loss_weight) == len(layer.top) and any(layer.loss_weight):
         return [top for top in tops if layer.loss_weight[top]]
     return list(tops)
-
-
-PARAMETERS = {
-    "Norm": "l2_norm_param",
-    "TripletLoss": "triplet_loss_param",
-    "RankHardLoss": "rank_param",
-    "MarginInnerProduct": "margin_inner_product_param",
-}
 
 
 def python_parameters(layer) -> dict:
@@ -113,9 +108,18 @@ def parameters(layer) -> dict:
     """The parameters that a layer of ours sets, C++ or Python, by name."""
     if layer.type == "Python":
         return python_parameters(layer)
-    name = PARAMETERS.get(layer.type)
-    if layer.type == "RankHardLoss" and layer.HasField("rank_hard_loss_param"):
-        name = "rank_hard_loss_param"
-    if name is None:
+    row = suite.find(layer.type)
+    if row is None or not row.field:
         return {}
+    name = next((old for old in row.older_fields if layer.HasField(old)), row.field)
     return {known.name: value for known, value in getattr(layer, name).ListFields()}
+
+
+# In a param_str, but no fields of the message.
+COMMON = ("name", "backend", "normalization")
+
+
+def settings(layer) -> SimpleNamespace:
+    """All parameters of a layer of ours as attributes, enums by name; ValueError for bad ones."""
+    given = {key: value for key, value in parameters(layer).items() if key not in COMMON}
+    return schema.message(row_of(layer).message).parse(given)

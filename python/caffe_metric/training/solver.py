@@ -10,7 +10,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from caffe_metric.nets.roles import kind
+from caffe_metric.nets import roles
 from caffe_metric.support.errors import UserError
 
 
@@ -77,34 +77,19 @@ def read_plan(path, folder="."):
     return plan
 
 
-_REPORTS = {
-    "TripletLoss": ["active", "d_ap", "d_an"],
-    "RankHardLoss": ["active"],
-    "MarginInnerProduct": ["lambda"],
-}
-
-
 def _learn_tops(plan, layer):
-    layer_kind = kind(layer)
-    plan.counts |= layer_kind == "MarginInnerProduct"
-    plan.reports.update(zip(layer.top[1:], _REPORTS.get(layer_kind, [])))
-    if layer_kind != layer.type or not layer.top:
-        return  # a Python layer's parameters are in its own text
-    weight = layer.loss_weight[0] if layer.loss_weight else 1.0
-    if layer_kind == "TripletLoss":
-        plan.collapsed[layer.top[0]] = weight * _collapsed_triplet(layer)
-    elif layer_kind == "RankHardLoss" and not layer.loss_param.HasField("normalization"):
-        # Every pair is a candidate then: neg_num are taken, or as many as the ratios draw.
-        rank = layer.rank_param
-        drawn = int(rank.neg_num * rank.hard_ratio) + int(rank.neg_num * rank.rand_ratio)
-        plan.collapsed[layer.top[0]] = weight * rank.margin * drawn / max(1, rank.neg_num)
-
-
-def _collapsed_triplet(layer):
-    """The loss with all distances zero; NaN where that depends on the batch."""
-    param, mined = layer.triplet_loss_param, len(layer.bottom) == 2
-    if layer.loss_param.HasField("normalization") or len(layer.bottom) == 4:
-        return math.nan
-    loss = {0: param.margin, 1: 1.0, 2: math.log(2)}[param.losstype]
-    negatives = param.num_negatives if len(layer.bottom) == 1 else 1
-    return loss if mined else loss * negatives / 2
+    row = roles.row_of(layer)
+    if row is None:
+        return
+    plan.counts |= row.counts
+    plan.reports.update(zip(layer.top[len(row.tops) :], row.further))
+    if row.collapsed is None or not layer.top:
+        return
+    normalised = "normalization" in roles.parameters(layer)
+    if normalised or layer.loss_param.HasField("normalization"):
+        return
+    with contextlib.suppress(ValueError):  # a bad parameter: Caffe will say so
+        value = row.collapsed(roles.settings(layer), len(layer.bottom))
+        if not math.isnan(value):
+            weight = layer.loss_weight[0] if layer.loss_weight else 1.0
+            plan.collapsed[layer.top[0]] = weight * value

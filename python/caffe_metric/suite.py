@@ -1,0 +1,229 @@
+"""The layers of the suite, in one table.
+
+Whatever has to know which layers there are, and what their bottoms, tops and blobs mean, reads it
+here: the tools that read nets, `lint`, the gradient check, deployment, training, the reference
+pages, `spec`, the benchmarks and the tests. A new layer is a row. Its parameters stand in
+proto/caffe_metric.proto, not here.
+
+    >>> find("TripletLoss").field
+    'triplet_loss_param'
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping
+
+# What a bottom carries. Features get a gradient, the others do not.
+FEATURES, LABEL, WEIGHT = "features", "label", "weight"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A row of the table. `parameters` of its functions: all fields of the message, by name."""
+
+    type: str
+    # What the bottoms carry, a tuple for each number of bottoms that the layer takes.
+    bottoms: tuple[tuple[str, ...], ...]
+    # The tops it always has, and those it may have: by what they hold. The further ones report
+    # and pass no gradient.
+    tops: tuple[str, ...]
+    further: tuple[str, ...] = ()
+    # The message of its parameters, and the fields of LayerParameter: the name, older spellings.
+    message: str = ""
+    field: str = ""
+    older_fields: tuple[str, ...] = ()
+    # Whether it is built into Caffe, too, or a Python layer only.
+    native: bool = True
+    # Blobs it keeps for itself: no solver learns them, they have no gradient.
+    state_blobs: tuple[int, ...] = ()
+    # Whether `batch_memory_param` is of use to it.
+    memory: bool = False
+    # Whether it ends a net: what it reads is the embedding that is deployed.
+    head: bool = False
+    # Whether it keeps MarginInnerProduct's iteration count, from which lambda comes.
+    counts: bool = False
+    # Whether it is meant for features of length 1, which it does not make itself.
+    unit_features: bool = False
+    # Rows of one class that stand together in a batch.
+    group: Callable[[Mapping], int] = lambda parameters: 2
+    # The loss when all features are equal; NaN where that depends on more than the parameters.
+    collapsed: Callable[[object, int], float] | None = None
+    # For its page: headers of include/caffe_metric/, parameters of a prototxt to copy, papers.
+    rules: tuple[str, ...] = ()
+    example: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    papers: tuple[str, ...] = ()
+
+    @property
+    def loss(self) -> bool:
+        """Whether its first top has a loss_weight of 1 by itself."""
+        return self.type.endswith("Loss")
+
+    @property
+    def stem(self) -> str:
+        """The name of its files: triplet_loss of TripletLoss."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.type).lower()
+
+    @property
+    def python_class(self) -> str:
+        """Its Python twin in caffe_metric.layers."""
+        return f"{self.type}Layer"
+
+    @property
+    def bottom_counts(self) -> tuple[int, ...]:
+        return tuple(len(roles) for roles in self.bottoms)
+
+    @property
+    def top_counts(self) -> tuple[int, ...]:
+        """A loss may leave out its top, too."""
+        least = 0 if self.loss else len(self.tops)
+        return tuple(range(least, len(self.tops) + len(self.further) + 1))
+
+    def roles(self, count: int) -> tuple[str, ...]:
+        """What `count` bottoms carry, () for a number that it does not take."""
+        return next((roles for roles in self.bottoms if len(roles) == count), ())
+
+
+def _collapsed_triplet(parameters, bottoms: int) -> float:
+    if bottoms == 4:
+        return math.nan  # the weights decide
+    loss = {"HINGE": parameters.margin, "RATIO": 1.0, "SOFT": math.log(2)}[parameters.losstype]
+    negatives = parameters.num_negatives if bottoms == 1 else 1
+    return loss if bottoms == 2 else loss * negatives / 2
+
+
+def _collapsed_rank(parameters, bottoms: int) -> float:
+    """Every row is a candidate then, and as many as the ratios tell are drawn."""
+    most = parameters.neg_num
+    drawn = int(most * parameters.hard_ratio) + int(most * parameters.rand_ratio)
+    return parameters.margin * drawn / max(1, most)
+
+
+FACENET = (
+    "Schroff, Kalenichenko, Philbin: FaceNet: A Unified Embedding for Face Recognition and "
+    "Clustering. CVPR 2015, arXiv:1503.03832."
+)
+RATIO = (
+    "Wohlhart, Lepetit: Learning Descriptors for Object Recognition and 3D Pose Estimation. "
+    "CVPR 2015, arXiv:1502.05908."
+)
+SOFT = (
+    "Hermans, Beyer, Leibe: In Defense of the Triplet Loss for Person Re-Identification. "
+    "arXiv:1703.07737 (2017)."
+)
+SWAP = (
+    "Balntas, Riba, Ponsa, Mikolajczyk: Learning local feature descriptors with triplets and "
+    "shallow convolutional neural networks. BMVC 2016."
+)
+VIDEOS = (
+    "Wang, Gupta: Unsupervised Learning of Visual Representations using Videos. ICCV 2015, "
+    "arXiv:1505.00687 (a ranking loss with hard negatives)."
+)
+SPHEREFACE = (
+    "Liu, Wen, Yu, Li, Raj, Song: SphereFace: Deep Hypersphere Embedding for Face Recognition. "
+    "CVPR 2017, arXiv:1704.08063."
+)
+ARCFACE = (
+    "Deng, Guo, Xue, Zafeiriou: ArcFace: Additive Angular Margin Loss for Deep Face Recognition. "
+    "CVPR 2019, arXiv:1801.07698."
+)
+COSFACE = (
+    "Wang, Wang, Zhou, Ji, Gong, Zhou, Li, Liu: CosFace: Large Margin Cosine Loss for Deep Face "
+    "Recognition. CVPR 2018, arXiv:1801.09414."
+)
+
+BATCH = ((FEATURES, LABEL),)
+
+LAYERS = (
+    Layer(
+        "Norm",
+        bottoms=((FEATURES,),),
+        tops=("unit",),
+        message="L2NormParameter",
+        field="l2_norm_param",
+        rules=("norm",),
+    ),
+    Layer(
+        "TripletLoss",
+        bottoms=(
+            (FEATURES,),
+            (FEATURES, LABEL),
+            (FEATURES, FEATURES, FEATURES),
+            (FEATURES, FEATURES, FEATURES, WEIGHT),
+        ),
+        tops=("loss",),
+        further=("active", "d_ap", "d_an"),
+        message="TripletLossParameter",
+        field="triplet_loss_param",
+        head=True,
+        collapsed=_collapsed_triplet,
+        rules=("triplet_rule", "distance", "triplet_mining"),
+        example={"margin": 0.2, "mining": "SEMIHARD"},
+        papers=(FACENET, RATIO, SOFT, SWAP),
+    ),
+    Layer(
+        "RankHardLoss",
+        bottoms=BATCH,
+        tops=("loss",),
+        further=("active",),
+        message="RankParameter",
+        field="rank_param",
+        older_fields=("rank_hard_loss_param",),
+        head=True,
+        unit_features=True,
+        group=lambda parameters: int(parameters.get("pair_size", 2)),
+        collapsed=_collapsed_rank,
+        rules=("rank_hard",),
+        example={
+            "neg_num": 4,
+            "pair_size": 2,
+            "hard_ratio": 0.5,
+            "rand_ratio": 0.5,
+            "margin": 1,
+        },
+        papers=(VIDEOS,),
+    ),
+    Layer(
+        "MarginInnerProduct",
+        bottoms=BATCH,
+        tops=("logits",),
+        further=("lambda",),
+        message="MarginInnerProductParameter",
+        field="margin_inner_product_param",
+        state_blobs=(1,),
+        head=True,
+        counts=True,
+        rules=("margin_rule",),
+        example={
+            "num_output": 10,
+            "type": "QUADRUPLE",
+            "weight_filler": {"type": "xavier"},
+            "base": 1000,
+            "gamma": 0.12,
+            "power": 1,
+            "lambda_min": 5,
+        },
+        papers=(SPHEREFACE, ARCFACE, COSFACE),
+    ),
+    Layer(
+        "TripletSelect",
+        bottoms=BATCH,
+        tops=("anchors", "positives", "negatives"),
+        further=("weights",),
+        message="TripletLossParameter",
+        native=False,
+        head=True,
+    ),
+    Layer("IdentityData", bottoms=((),), tops=("images",), further=("labels",), native=False),
+)
+
+_BY_TYPE = {layer.type: layer for layer in LAYERS}
+# Those that Caffe's own factory makes, once a tree is patched.
+NATIVE = tuple(layer for layer in LAYERS if layer.native)
+
+
+def find(kind: str) -> Layer | None:
+    """The row of a type, None where it is no layer of the suite."""
+    return _BY_TYPE.get(kind)
