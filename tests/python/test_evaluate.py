@@ -81,7 +81,8 @@ def test_plain_pairs(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no pairs"),
+        ("", "empty"),
+        ("2 1\n", "no pairs"),
         ("2 1\nBo 1 2\nBo 1\n", "pair 3: `NAME I J` or"),
         ("2 1\nBo 1 9\n", "pair 2: Bo_0009 has no embedding"),
         ("2 1\nBo 1 x\n", "pair 2: "),

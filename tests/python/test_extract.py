@@ -156,3 +156,31 @@ def test_failures_are_caffes_last_words_in_one_line(world, command, change, mess
     assert message in err
     assert err.count("\n") == 1
     assert not (folder / "f.npz").exists()
+
+
+def test_a_list_as_people_write_them(world, command, rng):
+    """A byte order mark, tabs, names with blanks, absolute names: Caffe itself reads none of them.
+
+    Its ImageData takes a line without a blank for a name, and 0 for the label.
+    """
+    folder, _, _ = world
+    image = rng.integers(0, 256, (6, 6)).astype(np.uint8)
+    (folder / "Ann Lee").mkdir()
+    Image.fromarray(image).save(folder / "Ann Lee/my photo.png")
+    absolute = folder / "Ann Lee/my photo.png"
+    (folder / "list.txt").write_bytes(
+        f"\ufeffAnn Lee/my photo.png\t4\r\n{absolute}\t5\r\n".encode()
+    )
+    text = DEPLOY.replace("dim: 1 dim: 1 dim: 4", "dim: 1 dim: 3 dim: 4")
+    (folder / "deploy.prototxt").write_text(text)
+    caffe.Net(str(folder / "deploy.prototxt"), caffe.TEST).save(str(folder / "w.caffemodel"))
+    status, _, err = command(
+        "extract", "--net", folder / "deploy.prototxt", "--weights", folder / "w.caffemodel",
+        "--data", folder / "list.txt", "--blob", "embedding", "-o", folder / "f.npz",
+        "--crop", "4",
+    )  # fmt: skip
+    assert (status, err) == (0, "")
+    with np.load(folder / "f.npz") as found:
+        assert found["labels"].tolist() == [4, 5]
+        assert found["names"].tolist() == ["Ann Lee/my photo.png", str(absolute)]
+        np.testing.assert_array_equal(*found["embeddings"])

@@ -14,9 +14,11 @@ from pathlib import Path
 
 from caffe_metric.commands.arguments import size_argument
 from caffe_metric.data.alignment import eyes_similarity, read_list, template_similarity, warp
+from caffe_metric.data.lists import labelled_lines
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
 from caffe_metric.support.progress import Progress
+from caffe_metric.support.text import write_text
 
 
 def add_arguments(parser):
@@ -36,10 +38,10 @@ def run(args):
     with Progress() as progress:
         for name, _, landmarks in progress.each(entries, f"aligning to {out}"):
             _align(Path(args.list).parent / name, out / name, landmarks, args)
+    names, labels, _ = zip(*entries)
     with replacing(out / "list.txt") as path:
-        path.write_text(
-            "".join(f"{name} {0 if label is None else label}\n" for name, label, _ in entries)
-        )
+        labels = [0 if label is None else label for label in labels]
+        write_text(path, labelled_lines(names, labels))
     print(f"{out}: {len(entries)} images")
     return 0
 

@@ -5,7 +5,8 @@ classes that are near: `semihard` ones are farther than the positive, but by les
 `hard` ones are the nearest. Distance is the squared one of unit vectors. Nearest neighbours come
 from FAISS where it is installed (pip install faiss-cpu), else from an exact search.
 
--o gets a line `ANCHOR POSITIVE NEGATIVE ...` for each triplet, by the names in F.npz. --list gets
+-o gets a line `ANCHOR POSITIVE NEGATIVE ...` for each triplet, by the names in F.npz (with tabs
+between names that hold blanks). --list gets
 the same images as `FILE LABEL` lines, group by group, for `caffe-metric convert`: a Data layer then
 reads groups of 2 + num_negatives rows, as TripletLoss with one bottom takes them.
 """
@@ -15,10 +16,12 @@ from __future__ import annotations
 import numpy as np
 
 from caffe_metric.commands.arguments import positive
+from caffe_metric.data.lists import join_names, labelled_lines
 from caffe_metric.data.mining import STRATEGIES, mine
 from caffe_metric.evaluation.report import load
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
+from caffe_metric.support.text import write_text
 
 
 def add_arguments(parser):
@@ -47,10 +50,12 @@ def run(args):
             f"{args.file}: no triplets; more --neighbours or a larger --margin may help"
         )
     triplets = triplets[rng.permutation(len(triplets))]
-    with replacing(args.out) as path, path.open("w") as file:
-        file.writelines(" ".join(names[row] for row in rows) + "\n" for rows in triplets)
+    lines = (join_names(names[row] for row in rows) + "\n" for rows in triplets)
+    with replacing(args.out) as path:
+        write_text(path, "".join(lines))
     if args.list:
-        with replacing(args.list) as path, path.open("w") as file:
-            file.writelines(f"{names[row]} {labels[row]}\n" for row in triplets.ravel())
+        rows = triplets.ravel()
+        with replacing(args.list) as path:
+            write_text(path, labelled_lines([names[row] for row in rows], labels[rows]))
     print(f"{args.out}: {len(triplets)} of {len(labels)} anchors with {args.negatives} negatives")
     return 0

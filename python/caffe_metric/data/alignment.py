@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from caffe_metric.support.errors import UserError
+from caffe_metric.support.text import read_lines
 
 # Of InsightFace (Guo and Deng), for 112 x 112.
 TEMPLATE = np.array(
@@ -79,24 +78,19 @@ def warp(image, similarity, size):
 def read_list(path):
     """[(file, label or None, landmarks [5, 2])] of a list. Raises UserError with the line."""
     entries = []
-    try:
-        lines = Path(path).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from error
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words or line.startswith("#"):
-            continue
+    for number, line in read_lines(path):
+        (name, *numbers) = line.rsplit(None, 10)
         try:
-            landmarks = np.array(words[-10:], np.float64).reshape(5, 2)
-            (name, *label) = words[:-10]
-            entries.append((name, int(label[0]) if label else None, landmarks))
-            if len(label) > 1 or not np.isfinite(landmarks).all():
+            landmarks = np.array(numbers, np.float64).reshape(5, 2)
+            if not np.isfinite(landmarks).all():
                 raise ValueError
         except ValueError:
             raise UserError(
-                f"{path}:{number}: `FILE [LABEL] X1 Y1 ... X5 Y5` expected, not '{line.strip()}'"
+                f"{path}:{number}: `FILE [LABEL] X1 Y1 ... X5 Y5` expected, not '{line}'"
             ) from None
-    if not entries:
-        raise UserError(f"{path}: empty")
+        file, *label = name.rsplit(None, 1)
+        if label and label[0].isdecimal():
+            entries.append((file, int(label[0]), landmarks))
+        else:
+            entries.append((name, None, landmarks))
     return entries

@@ -3,6 +3,7 @@
 import numpy as np
 
 from caffe_metric.data import datum
+from caffe_metric.data.lists import check_labels
 from caffe_metric.data.lmdb_file import write_lmdb
 from caffe_metric.data.order import ORDERS
 from caffe_metric.support.errors import UserError
@@ -25,6 +26,7 @@ def convert(
     order: a name in dataset.order.ORDERS; identities (P) and images (K) are its numbers.
     The folder also gets labels.txt, a line `label name` for each class.
     """
+    check_labels(source.labels, source.names)
     numbers = {}
     if identities is not None:
         numbers["identities"] = identities

@@ -1,15 +1,19 @@
 """LMDB as Caffe reads and writes it: key `00000012_name`, value a serialised Datum."""
 
 import itertools
+import os
+import re
 from pathlib import Path
 
 import lmdb
 
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing_folder
+from caffe_metric.support.text import write_text
 
 _MAP_SIZE = 1 << 40  # address space, not disk; the same as Caffe's own
 _COMMIT_EVERY = 5000
+_OUR_KEY = re.compile(r"^\d{8,}_(?=.)", re.DOTALL)  # the number, also in Caffe's own databases
 
 
 def write_lmdb(path, records, force=False, notes=None):
@@ -27,7 +31,7 @@ def write_lmdb(path, records, force=False, notes=None):
         except lmdb.Error as error:
             raise UserError(f"{path}: {error}") from error
         for name, text in (notes or {}).items():
-            (folder / name).write_text(text)
+            write_text(folder / name, text)
     return count
 
 
@@ -40,7 +44,7 @@ def _fill(folder, records):
             with env.begin(write=True) as transaction:
                 for name, value in chunk:
                     # 511 bytes are LMDB's limit for a key.
-                    key = f"{count:08d}_{name}".encode()[:511]
+                    key = os.fsencode(f"{count:08d}_{name}")[:511]
                     transaction.put(key, value, append=True)
                     count += 1
         env.sync(True)
@@ -68,7 +72,6 @@ def _read(path, records):
     try:
         with lmdb.open(str(path), readonly=True, lock=False) as env, env.begin() as transaction:
             for key, value in records(transaction):
-                name = key.decode(errors="replace")
-                yield name.partition("_")[2] or name, value
+                yield _OUR_KEY.sub("", os.fsdecode(bytes(key))), value
     except lmdb.Error as error:
         raise UserError(f"{path}: {error}") from error

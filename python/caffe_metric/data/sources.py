@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from caffe_metric.data.idx import labels_beside, read_idx
+from caffe_metric.data.lists import read_labelled
 from caffe_metric.data.picture import Picture
 from caffe_metric.support.errors import UserError
 
@@ -92,22 +93,6 @@ def _folder(root, picture):
 
 
 def _list(path, picture):
-    files, labels = [], []
-    try:
-        lines = path.read_text().splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: neither an IDX file nor a list of images") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        file, _, label = line.strip().rpartition(" ")
-        if not file or not label.isdecimal():
-            raise UserError(f"{path}:{number}: 'FILE LABEL' expected, not '{line.strip()}'")
-        files.append(file.strip())
-        labels.append(int(label))
-    if not files:
-        raise UserError(f"{path}: empty")
+    files, labels = read_labelled(path)
     # Paths in a list are relative to the list.
-    return Source(
-        np.array(labels, np.int64), files, {}, lambda row: picture.read(path.parent / files[row])
-    )
+    return Source(labels, files, {}, lambda row: picture.read(path.parent / files[row]))

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from caffe_metric.data.lists import check_labels, labelled_lines, read_labelled
 from caffe_metric.data.lmdb_file import lmdb_names
-from caffe_metric.data.sources import open_source
 from caffe_metric.nets.prune import ancestors, layers_of_phase
 from caffe_metric.support import child
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
 from caffe_metric.support.progress import Progress
+from caffe_metric.support.text import write_text
 from caffe_metric.training.solver import parse
 
 TEST = 1
@@ -74,7 +75,6 @@ def _point_at(reader, data, batch):
         return
     param = reader.image_data_param
     reader.type, param.source, param.batch_size = "ImageData", str(data), batch
-    param.root_folder = f"{Path(data).resolve().parent}/"
     param.new_height, param.new_width = size
     param.is_color = not gray
 
@@ -85,9 +85,7 @@ def extract(net_path, weights, data, blob, batch=100, gpu=None, **transform):
     transform: scale, mean and crop, as in `extraction_net`. Caffe runs in a child process. Raises
     UserError with Caffe's last words.
     """
-    names = lmdb_names(data) if Path(data).is_dir() else open_source(data).names
-    if not names:
-        raise UserError(f"{data}: empty")
+    names, files = _names(data)
     if not Path(weights).exists():
         raise UserError(f"{weights}: no such file")
     # The child's stderr is caught; the progress line needs the one we have.
@@ -95,7 +93,7 @@ def extract(net_path, weights, data, blob, batch=100, gpu=None, **transform):
         progress = Progress(stream)
         outcome = child.run(
             lambda: _forward(
-                net_path, weights, data, blob, batch, gpu, len(names), progress, transform
+                net_path, weights, data, files, blob, batch, gpu, len(names), progress, transform
             )
         )
     if not outcome.ok:
@@ -103,7 +101,21 @@ def extract(net_path, weights, data, blob, batch=100, gpu=None, **transform):
     return (*outcome.value, names)
 
 
-def _forward(net_path, weights, data, blob, batch, gpu, count, progress, transform):
+def _names(data):
+    """The names of a data set's images; the lines of a list for Caffe, "" for an LMDB."""
+    if Path(data).is_dir():
+        names, files = lmdb_names(data), ""
+        if not names:
+            raise UserError(f"{data}: empty")
+        return names, files
+    names, labels = read_labelled(data)
+    check_labels(labels, names)
+    # Caffe reads no tabs, no byte order mark, and names relative to where it runs.
+    folder = Path(data).resolve().parent
+    return names, labelled_lines([folder / name for name in names], labels)
+
+
+def _forward(net_path, weights, data, files, blob, batch, gpu, count, progress, transform):
     from caffe.proto import caffe_pb2
 
     import caffe
@@ -113,13 +125,17 @@ def _forward(net_path, weights, data, blob, batch, gpu, count, progress, transfo
     else:
         caffe.set_device(gpu)
         caffe.set_mode_gpu()
-    message, label = extraction_net(
-        parse(net_path, caffe_pb2.NetParameter()), data, blob, min(batch, count), **transform
-    )
-    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(str(message))
-        file.flush()
-        net = caffe.Net(file.name, caffe.TEST, weights=str(weights))
+    with tempfile.TemporaryDirectory() as folder:
+        source = data
+        if files:
+            source = Path(folder, "list.txt")
+            write_text(source, files)
+        message, label = extraction_net(
+            parse(net_path, caffe_pb2.NetParameter()), source, blob, min(batch, count), **transform
+        )
+        path = Path(folder, "net.prototxt")
+        path.write_text(str(message))
+        net = caffe.Net(str(path), caffe.TEST, weights=str(weights))
     embeddings, labels = [], []
     batches = range(-(-count // min(batch, count)))
     with progress:
@@ -129,10 +145,9 @@ def _forward(net_path, weights, data, blob, batch, gpu, count, progress, transfo
             embeddings.append(net.blobs[blob].data.reshape(rows, -1).copy())
             labels.append(net.blobs[label].data.reshape(rows).copy())
     # The last batch goes on at the start again.
-    return (
-        np.concatenate(embeddings)[:count],
-        np.concatenate(labels)[:count].astype(np.int64),
-    )
+    labels = np.concatenate(labels)[:count].astype(np.int64)
+    check_labels(labels)
+    return np.concatenate(embeddings)[:count], labels
 
 
 def save(path, embeddings, labels, names=None):

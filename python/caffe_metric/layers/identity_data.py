@@ -12,6 +12,7 @@ from caffe_metric.data.identity import batches
 from caffe_metric.data.identity.source import open_images
 from caffe_metric.data.identity.transform import Transform
 from caffe_metric.data.identity.workers import Decoder
+from caffe_metric.data.lists import check_labels
 from caffe_metric.data.picture import Picture
 from caffe_metric.layers.base import MetricLayer
 from caffe_metric.nets.schema import Enum, Field, Message
@@ -94,6 +95,7 @@ class IdentityDataLayer(MetricLayer):
             raise ValueError(f"width is {p.width} and height {p.height}: set both, or none")
         size = (p.width, p.height) if p.width else None
         images = open_images(p.source, p.root, Picture(size, p.gray))
+        check_labels(images.labels, images.names)
         transform = Transform(p.crop_size, self._mean(), p.scale)
         self._train = self.phase == caffe.TRAIN
         seed = self.key_source() if p.seed is None else p.seed

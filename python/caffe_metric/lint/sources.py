@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+from caffe_metric.data.lists import read_labelled
 from caffe_metric.nets import roles
+from caffe_metric.support.errors import UserError
 
 MOST = 200_000  # records that are looked at
 
@@ -62,7 +64,6 @@ def _lmdb(path: str) -> list[int] | None:
 def _image_list(path: str) -> list[int] | None:
     """Lines of `file label`."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        return [int(line.rsplit(None, 1)[1]) for line in lines if line.strip()]
-    except (OSError, ValueError, IndexError, UnicodeDecodeError):
+        return read_labelled(path)[1].tolist()
+    except UserError:
         return None

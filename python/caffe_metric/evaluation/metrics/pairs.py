@@ -1,11 +1,13 @@
 """Lists of pairs to verify: the format of Labeled Faces in the Wild, and a plain one."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
+from caffe_metric.data.lists import split_names
 from caffe_metric.evaluation.metrics.similarity import unit_rows
 from caffe_metric.support.errors import UserError
+from caffe_metric.support.text import read_lines
 
 _PLAIN_FOLDS = 10
 
@@ -18,12 +20,9 @@ def read_pairs(path, names):
     NAME is the file NAME_000I, in any folder and format. Without a header: lines `FILE FILE 0|1`,
     in ten folds one after another. Raises UserError with the line that is wrong.
     """
-    try:
-        lines = [line.split() for line in Path(path).read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from error
-    header = lines[0] if lines else []
-    lfw = len(header) <= 2 and header and all(word.isdecimal() for word in header)
+    lines = [split_names(line) for _, line in read_lines(path)]
+    header = lines[0]
+    lfw = len(header) <= 2 and all(word.isdecimal() for word in header)
     find = _by_person(names) if lfw else _by_file(names)
     rows = []
     for number, words in enumerate(lines[1:] if lfw else lines, 2 if lfw else 1):
