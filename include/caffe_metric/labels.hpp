@@ -11,11 +11,24 @@ namespace caffe_metric {
 // Where the number of classes is unknown, kAnyClass bounds them.
 const int kAnyClass = 2147483647;
 
+// From here on a float has no odd numbers left: 2^24 and 2^24 + 1 are the same
+// float, two classes would silently be one. A double holds every int.
+template <typename T>
+CAFFE_METRIC_HD T label_limit() {
+  return sizeof(T) == sizeof(float) ? T(16777216) : T(kAnyClass);
+}
+
 template <typename T>
 CAFFE_METRIC_HD bool is_label(T label, int classes) {
-  // The first two comparisons are false for NaN.
-  return label >= 0 && label < static_cast<T>(classes) &&
-         label == std::floor(label);
+  // The first comparisons are false for NaN.
+  return label >= 0 && label < label_limit<T>() &&
+         label < static_cast<T>(classes) && label == std::floor(label);
+}
+
+// A label as an index; -1 for one that is none, so that nobody follows it.
+template <typename T>
+CAFFE_METRIC_HD int label_index(T label, int classes) {
+  return is_label(label, classes) ? static_cast<int>(label) : -1;
 }
 
 }  // namespace caffe_metric

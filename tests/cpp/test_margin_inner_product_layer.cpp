@@ -808,6 +808,15 @@ TYPED_TEST(MarginInnerProductLayerTest, TestBadInput) {
     spec.bottoms[1].values[2] = labels[i];
     EXPECT_DEATH(LayerRig<Dtype>(spec).Forward(), "row 2");
   }
+  // Weights that come inside the layer's parameters, as a net made from a
+  // model has them.
+  EXPECT_DEATH(LayerRig<Dtype>(
+                   Spec("012", 3, 3, "", "blobs { shape { dim: 1 } data: 1 }")),
+               "layer 'margin': has 1 blobs in its parameters, needs 2");
+  EXPECT_DEATH(LayerRig<Dtype>(Spec("012", 3, 3, "persist_iteration: false",
+                                    "blobs { shape { dim: 3 dim: 2 } "
+                                    "data: [1, 2, 3, 4, 5, 6] }")),
+               "blob 0 has shape 3 2");
   EXPECT_DEATH(
       LayerRig<Dtype>(Spec("012", 3, 3, "type: DOUBLE cosine_margin: 0.1")),
       "cosine_margin");

@@ -14,6 +14,7 @@ NUMBERS = {
     "rank_param": 40103,
     "rank_hard_loss_param": 40104,
     "margin_inner_product_param": 40105,
+    "margin_softmax_loss_param": 40106,
     "batch_contrastive_loss_param": 40107,
     "multi_similarity_loss_param": 40108,
     "circle_loss_param": 40109,

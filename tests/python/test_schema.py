@@ -13,6 +13,7 @@ def test_every_message_of_the_file_is_known():
         "rank_param": (40103, "RankParameter"),
         "rank_hard_loss_param": (40104, "RankParameter"),
         "margin_inner_product_param": (40105, "MarginInnerProductParameter"),
+        "margin_softmax_loss_param": (40106, "MarginSoftmaxLossParameter"),
         "batch_contrastive_loss_param": (40107, "BatchContrastiveLossParameter"),
         "multi_similarity_loss_param": (40108, "MultiSimilarityLossParameter"),
         "circle_loss_param": (40109, "CircleLossParameter"),

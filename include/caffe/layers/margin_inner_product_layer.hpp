@@ -9,6 +9,7 @@
 #include "caffe/blob.hpp"
 #include "caffe/layer.hpp"
 #include "caffe/proto/caffe.pb.h"
+#include "caffe/util/metric_checks.hpp"
 #include "caffe_metric/margin_rule.hpp"
 
 namespace caffe {
@@ -66,11 +67,10 @@ class MarginInnerProductLayer : public Layer<Dtype> {
                             const vector<bool>& propagate_down,
                             const vector<Blob<Dtype>*>& bottom);
 
-  string Title() const;
+  string Title() const { return layer_title(this->layer_param_); }
   void CheckParameters() const;
   void SetUpBlobs();
   void SetUpParamSpecs();
-  void CheckLabels(const Blob<Dtype>& labels) const;
   /// Counts a TRAIN forward and sets lambda.
   void UpdateLambda();
   bool applies_margin() const {

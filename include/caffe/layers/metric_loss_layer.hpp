@@ -10,6 +10,7 @@
 #include "caffe/layer.hpp"
 #include "caffe/layers/loss_layer.hpp"
 #include "caffe/proto/caffe.pb.h"
+#include "caffe/util/metric_checks.hpp"
 
 namespace caffe {
 
@@ -39,17 +40,16 @@ class MetricLossLayer : public LossLayer<Dtype> {
   /// and VALID are at least 1.
   Dtype Normalizer(Dtype own, double selected, double active,
                    int batch_size) const;
-  /// `type 'name'`, as error messages begin.
-  string Title() const;
-  /// Ends the process where a label is no integer >= 0. A message names the
-  /// row.
-  void CheckLabels(const Blob<Dtype>& labels) const;
-  /// Ends the process where a row of `what` holds NaN or Inf.
-  void CheckFinite(const Blob<Dtype>& rows, const char* what) const;
+  string Title() const { return layer_title(this->layer_param_); }
+  void CheckLabels(const Blob<Dtype>& labels) const {
+    check_labels(Title(), labels);
+  }
+  void CheckFinite(const Blob<Dtype>& rows, const char* what) const {
+    check_finite(Title(), rows, what);
+  }
   /// Label and weight bottoms get a zero gradient if they are asked for one.
   void ZeroDiff(Blob<Dtype>* bottom) const;
-  /// The key of a forward's random draws, from Caffe's generator.
-  static uint64_t DrawKey();
+  static uint64_t DrawKey() { return draw_key(); }
 };
 
 }  // namespace caffe

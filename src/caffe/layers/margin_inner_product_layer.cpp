@@ -8,7 +8,6 @@
 #include "caffe/layers/margin_inner_product_layer.hpp"
 #include "caffe/util/math_functions.hpp"
 #include "caffe/util/strided_gemm.hpp"
-#include "caffe_metric/labels.hpp"
 #include "caffe_metric/random.hpp"
 #include "caffe_metric/vector_ops.hpp"
 
@@ -17,11 +16,6 @@ namespace caffe {
 // Elements of a strip of weights: small enough to stay in the cache between a
 // matrix product and the sweep over it.
 const int kWeightStrip = 1 << 18;
-
-template <typename Dtype>
-string MarginInnerProductLayer<Dtype>::Title() const {
-  return string(this->type()) + " layer '" + this->layer_param_.name() + "'";
-}
 
 template <typename Dtype>
 void MarginInnerProductLayer<Dtype>::CheckParameters() const {
@@ -47,20 +41,23 @@ void MarginInnerProductLayer<Dtype>::CheckParameters() const {
 
 template <typename Dtype>
 void MarginInnerProductLayer<Dtype>::SetUpBlobs() {
+  vector<vector<int>> shapes(1, vector<int>(1, C_));
+  shapes[0].push_back(K_);
+  if (param_.persist_iteration()) {
+    shapes.push_back(vector<int>(1, 1));
+  }
   if (this->blobs_.size() > 0) {
+    check_blobs(Title(), this->blobs_, shapes);
     LOG(INFO) << "Skipping parameter initialization";
     return;
   }
-  this->blobs_.resize(param_.persist_iteration() ? 2 : 1);
-  vector<int> weight_shape(2);
-  weight_shape[0] = C_;
-  weight_shape[1] = K_;
-  this->blobs_[0].reset(new Blob<Dtype>(weight_shape));
+  this->blobs_.resize(shapes.size());
+  this->blobs_[0].reset(new Blob<Dtype>(shapes[0]));
   shared_ptr<Filler<Dtype>> weight_filler(
       GetFiller<Dtype>(param_.weight_filler()));
   weight_filler->Fill(this->blobs_[0].get());
   if (param_.persist_iteration()) {
-    this->blobs_[1].reset(new Blob<Dtype>(vector<int>(1, 1)));
+    this->blobs_[1].reset(new Blob<Dtype>(shapes[1]));
     this->blobs_[1]->mutable_cpu_data()[0] = t_;
   }
 }
@@ -143,17 +140,6 @@ void MarginInnerProductLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
 }
 
 template <typename Dtype>
-void MarginInnerProductLayer<Dtype>::CheckLabels(
-    const Blob<Dtype>& labels) const {
-  const Dtype* label = labels.cpu_data();
-  for (int i = 0; i < M_; ++i) {
-    CHECK(caffe_metric::is_label(label[i], C_))
-        << Title() << ": the label of row " << i << " is " << label[i]
-        << ", labels are integers in [0, " << C_ << ")";
-  }
-}
-
-template <typename Dtype>
 void MarginInnerProductLayer<Dtype>::UpdateLambda() {
   if (param_.persist_iteration()) {
     t_ = this->blobs_[1]->cpu_data()[0];  // a loaded t wins
@@ -164,8 +150,7 @@ void MarginInnerProductLayer<Dtype>::UpdateLambda() {
       this->blobs_[1]->mutable_cpu_data()[0] = t_;
     }
     if (param_.triplet()) {
-      key_ = caffe_rng_rand();
-      key_ = (key_ << 32) | caffe_rng_rand();
+      key_ = draw_key();
     }
   }
   rule_.lambda = caffe_metric::annealed_lambda<double>(
@@ -285,7 +270,7 @@ void MarginInnerProductLayer<Dtype>::SetTargets(const Dtype* labels,
 template <typename Dtype>
 void MarginInnerProductLayer<Dtype>::Forward_cpu(
     const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
-  CheckLabels(*bottom[1]);
+  check_labels(Title(), *bottom[1], C_);
   UpdateLambda();
   MeasureFeatures(*bottom[0]);
   const Dtype* features = LogitFeatures(*bottom[0]);

@@ -13,6 +13,7 @@ namespace caffe {
 using caffe_metric::block_dot;
 using caffe_metric::FeatureGradient;
 using caffe_metric::kBlockThreads;
+using caffe_metric::label_index;
 using caffe_metric::TargetRule;
 
 // Elements of a strip of the weights' gradient.
@@ -40,12 +41,6 @@ __device__ FeatureGradient<Dtype> target_gradient(
       caffe_metric::target_curve(slope.rule, cosine), cosine);
 }
 
-// A label as an index; -1 for one that is none, so that no kernel follows it.
-template <typename Dtype>
-__device__ int target_of(Dtype label, int classes) {
-  return caffe_metric::is_label(label, classes) ? static_cast<int>(label) : -1;
-}
-
 // One block: the first row with a bad label, counted from 1, and its label;
 // zeros if there is none.
 template <typename Dtype>
@@ -53,7 +48,7 @@ __global__ void FindBadLabel(const int rows, const int classes,
                              const Dtype* labels, Dtype* bad) {
   int first = rows;
   for (int i = threadIdx.x; i < rows; i += kBlockThreads) {
-    if (target_of(labels[i], classes) < 0) {
+    if (label_index(labels[i], classes) < 0) {
       first = min(first, i);
     }
   }
@@ -115,7 +110,7 @@ __global__ void SetTargetLogits(const TargetRule<Dtype> rule, const bool margin,
                                 const Dtype* labels, const Dtype* norms,
                                 Dtype* cosines, int* keep, Dtype* logits) {
   const int i = blockIdx.x;
-  const int y = target_of(labels[i], classes);
+  const int y = label_index(labels[i], classes);
   if (y < 0) {
     return;
   }
@@ -157,7 +152,7 @@ __global__ void ScaleTargetDiffs(const TargetSlope<Dtype> slope, const int rows,
                                  const Dtype* norms, const Dtype* cosines,
                                  Dtype* top_diff, Dtype* target_diffs) {
   CUDA_KERNEL_LOOP(i, rows) {
-    const int y = target_of(labels[i], classes);
+    const int y = label_index(labels[i], classes);
     if (y >= 0) {
       Dtype* diff = top_diff + static_cast<size_t>(i) * classes + y;
       target_diffs[i] = *diff;
@@ -173,7 +168,7 @@ __global__ void RestoreTargetDiffs(const int rows, const int classes,
                                    const Dtype* labels,
                                    const Dtype* target_diffs, Dtype* top_diff) {
   CUDA_KERNEL_LOOP(i, rows) {
-    const int y = target_of(labels[i], classes);
+    const int y = label_index(labels[i], classes);
     if (y >= 0) {
       top_diff[static_cast<size_t>(i) * classes + y] = target_diffs[i];
     }
@@ -235,7 +230,7 @@ __global__ void CopySamples(const uint64_t key, const int rows, const int dim,
                             const Dtype* norms, const Dtype* x,
                             Dtype* weights) {
   const int i = blockIdx.x;
-  const int y = target_of(labels[i], classes);
+  const int y = label_index(labels[i], classes);
   int later = 0;
   for (int j = i + 1 + threadIdx.x; j < rows; j += kBlockThreads) {
     later |= labels[j] == labels[i];
@@ -272,7 +267,8 @@ template <typename Dtype>
 void MarginInnerProductLayer<Dtype>::StartLabelCheck(
     const Blob<Dtype>& labels) {
   if (labels.data()->head() != SyncedMemory::HEAD_AT_GPU) {
-    CheckLabels(labels);  // the host has them: this copies nothing
+    check_labels(Title(), labels,
+                 C_);  // the host has them: this copies nothing
     return;
   }
   bad_label_.Reshape(vector<int>(1, 2));
@@ -291,9 +287,9 @@ template <typename Dtype>
 void MarginInnerProductLayer<Dtype>::EndLabelCheck() {
   if (bad_label_seen_.count() > 0) {
     const Dtype* bad = bad_label_seen_.cpu_data();
-    CHECK_EQ(bad[0], 0) << Title() << ": the label of row " << bad[0] - 1
-                        << " is " << bad[1] << ", labels are integers in [0, "
-                        << C_ << ")";
+    if (bad[0] != 0) {
+      refuse_label(Title(), static_cast<int>(bad[0]) - 1, bad[1], C_);
+    }
   }
 }
 

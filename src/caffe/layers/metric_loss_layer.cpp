@@ -1,11 +1,8 @@
 #include <algorithm>
-#include <string>
 #include <vector>
 
 #include "caffe/layers/metric_loss_layer.hpp"
 #include "caffe/util/math_functions.hpp"
-#include "caffe_metric/labels.hpp"
-#include "caffe_metric/vector_ops.hpp"
 
 namespace caffe {
 
@@ -56,41 +53,8 @@ Dtype MetricLossLayer<Dtype>::Normalizer(Dtype own, double selected,
 }
 
 template <typename Dtype>
-string MetricLossLayer<Dtype>::Title() const {
-  return string(this->type()) + " layer '" + this->layer_param_.name() + "'";
-}
-
-template <typename Dtype>
-void MetricLossLayer<Dtype>::CheckLabels(const Blob<Dtype>& labels) const {
-  const Dtype* label = labels.cpu_data();
-  for (int i = 0; i < labels.count(); ++i) {
-    CHECK(caffe_metric::is_label(label[i], caffe_metric::kAnyClass))
-        << Title() << ": the label of row " << i << " is " << label[i]
-        << ", labels are integers >= 0";
-  }
-}
-
-template <typename Dtype>
-void MetricLossLayer<Dtype>::CheckFinite(const Blob<Dtype>& rows,
-                                         const char* what) const {
-  const int num = rows.shape(0);
-  const int dim = rows.count() / num;
-  for (int i = 0; i < num; ++i) {
-    CHECK(caffe_metric::all_finite(dim, rows.cpu_data() + i * dim))
-        << Title() << ": row " << i << " of the " << what
-        << " holds NaN or Inf";
-  }
-}
-
-template <typename Dtype>
 void MetricLossLayer<Dtype>::ZeroDiff(Blob<Dtype>* bottom) const {
   caffe_set(bottom->count(), Dtype(0), bottom->mutable_cpu_diff());
-}
-
-template <typename Dtype>
-uint64_t MetricLossLayer<Dtype>::DrawKey() {
-  const uint64_t high = caffe_rng_rand();
-  return (high << 32) | caffe_rng_rand();
 }
 
 INSTANTIATE_CLASS(MetricLossLayer);

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "caffe/layers/norm_layer.hpp"
+#include "caffe/util/metric_checks.hpp"
 #include "caffe_metric/norm.hpp"
 
 namespace caffe {
@@ -10,20 +11,19 @@ template <typename Dtype>
 void NormLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
                                   const vector<Blob<Dtype>*>& top) {
   eps_ = this->layer_param_.l2_norm_param().eps();
-  CHECK_GT(eps_, 0) << "Norm layer '" << this->layer_param_.name()
-                    << "': eps must be > 0";
+  CHECK_GT(eps_, 0) << layer_title(this->layer_param_) << ": eps must be > 0";
 }
 
 template <typename Dtype>
 void NormLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
                                const vector<Blob<Dtype>*>& top) {
   CHECK_GE(bottom[0]->num_axes(), 2)
-      << "Norm layer '" << this->layer_param_.name()
-      << "': needs a bottom of at least 2 axes, has shape "
+      << layer_title(this->layer_param_)
+      << ": needs a bottom of at least 2 axes, has shape "
       << bottom[0]->shape_string();
   CHECK_GT(bottom[0]->count(), 0)
-      << "Norm layer '" << this->layer_param_.name()
-      << "': the bottom is empty, its shape is " << bottom[0]->shape_string();
+      << layer_title(this->layer_param_)
+      << ": the bottom is empty, its shape is " << bottom[0]->shape_string();
   outer_num_ = bottom[0]->shape(0);
   channels_ = bottom[0]->shape(1);
   inner_num_ = bottom[0]->count(2);

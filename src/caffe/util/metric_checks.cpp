@@ -1,0 +1,90 @@
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "caffe/util/math_functions.hpp"
+#include "caffe/util/metric_checks.hpp"
+#include "caffe_metric/vector_ops.hpp"
+
+namespace caffe {
+
+string layer_title(const LayerParameter& param) {
+  return param.type() + " layer '" + param.name() + "'";
+}
+
+template <typename Dtype>
+void refuse_label(const string& title, int row, Dtype label, int classes) {
+  std::ostringstream text;
+  text.precision(17);
+  text << title << ": the label of row " << row << " is " << label;
+  if (label >= caffe_metric::label_limit<Dtype>() &&
+      (classes == caffe_metric::kAnyClass || label < classes)) {
+    LOG(FATAL) << text.str() << ", and Caffe's " << 8 * sizeof(Dtype)
+               << "-bit labels are exact below "
+               << static_cast<int>(caffe_metric::label_limit<Dtype>())
+               << " only: number the classes from 0";
+  }
+  if (classes == caffe_metric::kAnyClass) {
+    LOG(FATAL) << text.str() << ", labels are integers >= 0";
+  }
+  LOG(FATAL) << text.str() << ", labels are integers in [0, " << classes << ")";
+}
+
+template <typename Dtype>
+void check_labels(const string& title, const Blob<Dtype>& labels, int classes) {
+  const Dtype* label = labels.cpu_data();
+  for (int i = 0; i < labels.count(); ++i) {
+    if (!caffe_metric::is_label(label[i], classes)) {
+      refuse_label(title, i, label[i], classes);
+    }
+  }
+}
+
+template <typename Dtype>
+void check_finite(const string& title, const Blob<Dtype>& rows,
+                  const char* what) {
+  const int num = rows.shape(0);
+  const int dim = rows.count() / num;
+  const Dtype* row = rows.cpu_data();
+  for (int i = 0; i < num; ++i, row += dim) {
+    CHECK(caffe_metric::all_finite(dim, row))
+        << title << ": row " << i << " of the " << what << " holds NaN or Inf";
+  }
+}
+
+template <typename Dtype>
+void check_blobs(const string& title,
+                 const vector<shared_ptr<Blob<Dtype>>>& blobs,
+                 const vector<vector<int>>& shapes) {
+  CHECK_EQ(blobs.size(), shapes.size())
+      << title << ": has " << blobs.size() << " blobs in its parameters, needs "
+      << shapes.size();
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    // Models of 2014 have four axes: leading ones say nothing.
+    vector<int> shape = blobs[i]->shape();
+    while (shape.size() > shapes[i].size() && shape[0] == 1) {
+      shape.erase(shape.begin());
+    }
+    CHECK(shape == shapes[i])
+        << title << ": blob " << i << " has shape " << blobs[i]->shape_string()
+        << ", needs " << Blob<Dtype>(shapes[i]).shape_string();
+  }
+}
+
+uint64_t draw_key() {
+  const uint64_t high = caffe_rng_rand();
+  return (high << 32) | caffe_rng_rand();
+}
+
+#define INSTANTIATE(Dtype)                                                    \
+  template void refuse_label(const string&, int, Dtype, int);                 \
+  template void check_labels(const string&, const Blob<Dtype>&, int);         \
+  template void check_finite(const string&, const Blob<Dtype>&, const char*); \
+  template void check_blobs(const string&,                                    \
+                            const vector<shared_ptr<Blob<Dtype>>>&,           \
+                            const vector<vector<int>>&)
+INSTANTIATE(float);
+INSTANTIATE(double);
+#undef INSTANTIATE
+
+}  // namespace caffe
