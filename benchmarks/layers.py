@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 
 import numpy as np
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 
-import caffe
+from caffe_metric.nets import one_layer
+
 from benchmarks.timing import Contender
 
 
@@ -17,19 +17,9 @@ class OneLayer:
     """A net of one layer in the TRAIN phase, whose bottoms are given arrays."""
 
     def __init__(self, kind: str, body: str, bottoms: dict[str, np.ndarray], tops: int = 1):
-        lines = ["force_backward: true"]
-        for name, value in bottoms.items():
-            shape = " ".join(f"dim: {size}" for size in value.shape)
-            lines.append(
-                f'layer {{ name: "{name}" type: "Input" top: "{name}" '
-                f"input_param {{ shape {{ {shape} }} }} }}"
-            )
         names = [f'bottom: "{name}"' for name in bottoms] + [f'top: "top{i}"' for i in range(tops)]
-        lines.append(f'layer {{ name: "layer" type: "{kind}" {" ".join(names)} {body} }}')
-        with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-            file.write("\n".join(lines))
-            file.flush()
-            self.net = caffe.Net(file.name, caffe.TRAIN)
+        layer = f'layer {{ name: "layer" type: "{kind}" {" ".join(names)} {body} }}'
+        self.net = one_layer.build("force_backward: true\n" + one_layer.inputs(bottoms) + layer)
         for name, value in bottoms.items():
             self.net.blobs[name].data[...] = value
         self._last = len(self.net.layers) - 1

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 from harness import Spec, unit_rows
 
-FILLER = '{ type: "xavier" }'
+FILLER = {"type": "xavier"}
 
 
 def triplet_cases():

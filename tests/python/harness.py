@@ -2,22 +2,21 @@
 
 import functools
 import importlib.util
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pytest
 from caffe_metric import suite
+from caffe_metric.nets import one_layer
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
 import caffe
 
-FIELDS = {row.type: row.field for row in suite.NATIVE}
-ENUMS = {"losstype", "distance", "mining", "type", "gradient"}
+build, inputs = one_layer.build, one_layer.inputs
 # numpy: a Python layer without the compiled rules of caffe_metric._core.
-ENGINES = ["cpp", "python", "numpy"]
+ENGINES = one_layer.ENGINES
+FIELDS = {row.type: row.field for row in suite.NATIVE}
 
 
 @functools.lru_cache(maxsize=1)
@@ -50,68 +49,19 @@ class Spec:
     extra: str = ""
 
     def text(self, bottoms):
-        lines = [f'name: "{self.name}"'] + [f'bottom: "{bottom}"' for bottom in bottoms]
-        lines += [f'top: "top{i}"' for i in range(self.tops)]
-        weight = self.loss_weight
-        if self.engine == "cpp":
-            lines.append(f'type: "{self.type}"')
-            if self.parameters:
-                lines.append(f"{FIELDS[self.type]} {{ {_fields(self.parameters)} }}")
-            if self.normalization:
-                lines.append(f"loss_param {{ normalization: {self.normalization} }}")
-        else:
-            given = {"name": self.name, **self.parameters}
-            given.pop("weight_filler", None)
-            if self.normalization:
-                given["normalization"] = self.normalization
-            if self.engine == "numpy":
-                given["backend"] = "numpy"
-            text = "{" + ", ".join(f"{key}: {_yaml(value)}" for key, value in given.items()) + "}"
-            lines += [
-                'type: "Python"',
-                f'python_param {{ module: "caffe_metric.layers" layer: "{self.type}Layer" '
-                f'param_str: "{text}" }}',
-            ]
-            if self.type.endswith("Loss") and weight is None:
-                weight = 1
-        if weight is not None:
-            lines += [f"loss_weight: {weight}"] + ["loss_weight: 0"] * (self.tops - 1)
-        return "layer {\n  " + "\n  ".join([*lines, self.extra]) + "\n}\n"
-
-
-def _fields(parameters):
-    return " ".join(
-        f"{key} {value}" if key == "weight_filler" else f"{key}: {_proto(key, value)}"
-        for key, value in parameters.items()
-    )
-
-
-def _proto(key, value):
-    if isinstance(value, bool):
-        return str(value).lower()
-    return value if isinstance(value, str) or key in ENUMS else repr(value)
-
-
-def _yaml(value):
-    return str(value).lower() if isinstance(value, bool) else value
-
-
-def build(text, phase=caffe.TRAIN):
-    """A net of a prototxt's text."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.prototxt"
-        path.write_text(text, encoding="utf-8")
-        return caffe.Net(str(path), phase)
-
-
-def inputs(bottoms):
-    """Input layers for arrays by name."""
-    return "".join(
-        f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ '
-        + " ".join(f"dim: {n}" for n in np.shape(value))
-        + " } } }\n"
-        for name, value in bottoms.items()
-    )
+        # Caffe does not tell a Python layer its name.
+        own = {} if self.engine == "cpp" else {"name": self.name}
+        return one_layer.layer(
+            self.type,
+            bottoms,
+            [f"top{i}" for i in range(self.tops)],
+            {**own, **self.parameters},
+            name=self.name,
+            engine=self.engine,
+            normalization=self.normalization,
+            loss_weight=self.loss_weight,
+            extra=self.extra,
+        )
 
 
 @dataclass

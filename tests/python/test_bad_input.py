@@ -17,7 +17,7 @@ import caffe
 
 X = np.arange(24, dtype=np.float32).reshape(6, 4) / 10
 PAIRS = np.array([0, 0, 1, 1, 2, 2])
-FILLER = '{ type: "xavier" }'
+FILLER = {"type": "xavier"}
 
 
 def with_value(array, index, value):

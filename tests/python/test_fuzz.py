@@ -23,7 +23,7 @@ CASES = {"cpp": 2000, "python": 400, "numpy": 200}
 SEED = 1729
 TIME_LIMIT = 120  # seconds for a child: thousands of times what its cases take
 
-FILLER = '{ type: "gaussian" std: 1 }'
+FILLER = {"type": "gaussian", "std": 1}
 
 
 def choose(rng, usual, odd, share=0.06):

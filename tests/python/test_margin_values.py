@@ -16,7 +16,7 @@ import caffe
 
 TYPES = ["SINGLE", "DOUBLE", "TRIPLE", "QUADRUPLE"]
 M, K, C = 7, 5, 4
-FILLER = '{ type: "xavier" }'
+FILLER = {"type": "xavier"}
 
 
 def spec(engine="cpp", tops=1, **parameters):

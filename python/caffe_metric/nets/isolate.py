@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import yaml
 
-from caffe_metric.nets import roles
+from caffe_metric.nets import one_layer, roles
 
 
 @dataclass
@@ -237,18 +235,10 @@ def _lonely_net(layer, captured: Captured):
     """A net of Input layers and the layer itself; every gradient is asked for."""
     from caffe.proto import caffe_pb2
 
-    import caffe
-
-    text = caffe_pb2.NetParameter(name="gradcheck", force_backward=True)
-    for name, value in captured.bottoms.items():
-        source = text.layer.add(name=f"input of {name}", type="Input", top=[name])
-        source.input_param.shape.add(dim=value.shape)
-    copy = text.layer.add()
+    net = caffe_pb2.NetParameter(name="gradcheck", force_backward=True)
+    copy = net.layer.add()
     copy.CopyFrom(layer)
     for rules in ("include", "exclude", "propagate_down"):
         copy.ClearField(rules)
     copy.ClearField("phase")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "layer.prototxt"
-        path.write_text(str(text), encoding="utf-8")
-        return caffe.Net(str(path), captured.phase)
+    return one_layer.build(one_layer.inputs(captured.bottoms) + str(net), captured.phase)
