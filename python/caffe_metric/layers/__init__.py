@@ -14,20 +14,35 @@ param_str is YAML with the field names of proto/caffe_metric.proto. Every layer 
     name           how messages name the layer (Caffe does not tell a Python layer its name)
 
 A Python layer has no default loss_weight: a prototxt lists one for each top.
+
+The layers' modules need no Caffe, and serve arrays as well (losses/on_arrays.py). A class that is
+taken from here by name stands on Caffe's own layer.
 """
 
-from caffe_metric.layers.identity_data import IdentityDataLayer
-from caffe_metric.layers.margin_inner_product import MarginInnerProductLayer
-from caffe_metric.layers.norm import NormLayer
-from caffe_metric.layers.rank_hard_loss import RankHardLossLayer
-from caffe_metric.layers.triplet_loss import TripletLossLayer
-from caffe_metric.layers.triplet_select import TripletSelectLayer
+from __future__ import annotations
 
-__all__ = [
-    "IdentityDataLayer",
-    "MarginInnerProductLayer",
-    "NormLayer",
-    "RankHardLossLayer",
-    "TripletLossLayer",
-    "TripletSelectLayer",
-]
+import importlib
+import types
+
+from caffe_metric import suite
+
+_STEMS = {layer.python_class: layer.stem for layer in suite.LAYERS}
+
+__all__ = sorted(_STEMS)
+
+
+def without_caffe(name: str) -> type:
+    """The class `name`, such as "TripletLossLayer", without a host."""
+    return getattr(importlib.import_module(f"{__name__}.{_STEMS[name]}"), name)
+
+
+def __getattr__(name: str) -> type:
+    if name not in _STEMS:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from caffe_metric.layers.caffe_host import CaffeHost
+
+    plain = without_caffe(name)
+    body = {"__doc__": plain.__doc__, "__module__": __name__}
+    made = types.new_class(name, (plain, CaffeHost), exec_body=lambda space: space.update(body))
+    globals()[name] = made
+    return made

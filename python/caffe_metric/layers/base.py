@@ -1,43 +1,31 @@
-"""What the Python layers have in common: parameters, errors that can be read, checks of input."""
+"""What the Python layers have in common: parameters and checks of input."""
 
 from __future__ import annotations
 
-import sys
-from functools import cached_property
-
 import numpy as np
 
-import caffe
-from caffe_metric.layers import param_str
-from caffe_metric.layers.generator import KeySource
 from caffe_metric.nets import schema
 from caffe_metric.rules import backend
-from caffe_metric.support.errors import UserError
 
 COMMON = ("name", "backend", "normalization")
+TRAIN, TEST = 0, 1  # Caffe's numbers of the phases
 
 
-class MetricLayer(caffe.Layer):
+class MetricLayer:
     """A layer with parameters from a message of the schema.
 
-    `caffe train` loses the text of an exception, so an error is printed before it is raised.
-    A subclass defines MESSAGE and the four methods below that raise NotImplementedError.
+    A subclass defines MESSAGE and the four methods below that raise NotImplementedError. A host
+    is mixed in, which calls them: layers/caffe_host.py for Caffe, losses/on_arrays.py for arrays.
+    It has
+
+        phase, blobs                 as Caffe's own layer has them
+        key_source()                 the key of a forward pass's random draws
+        fill(array, filler, what)    fills a new weight, by the fields of a FillerParameter
+        log(message)                 a line of the log
     """
 
     MESSAGE = ""
     HAS_RULES = True  # whether a log line says where the row rules are computed
-
-    def setup(self, bottom, top):
-        self._guarded(self._setup, bottom, top)
-
-    def reshape(self, bottom, top):
-        self._guarded(self._reshape, bottom, top)
-
-    def forward(self, bottom, top):
-        self._guarded(self.compute, bottom, top)
-
-    def backward(self, top, propagate_down, bottom):
-        self._guarded(self.propagate, top, propagate_down, bottom)
 
     def configure(self, bottom, top) -> None:
         """Checks parameters and the counts of bottoms and tops, makes blobs. Once."""
@@ -55,11 +43,6 @@ class MetricLayer(caffe.Layer):
         """The backward pass."""
         raise NotImplementedError
 
-    @cached_property
-    def key_source(self):
-        """Called once a forward pass for the key of its random draws."""
-        return KeySource()
-
     @property
     def title(self) -> str:
         """How messages begin."""
@@ -70,34 +53,17 @@ class MetricLayer(caffe.Layer):
         """The parameters, as attributes. A subclass may take names out of `values` first."""
         return schema.message(self.MESSAGE).parse(values)
 
-    def _setup(self, bottom, top):
-        values = param_str.parse(self.param_str)
+    def accept(self, values: dict) -> None:
+        """Takes the parameters, by name. Raises ValueError."""
+        values = dict(values)
         own = {key: values.pop(key, None) for key in COMMON}
         self.name = own["name"]
         self.normalization = own["normalization"]
         if self.normalization not in (None, *schema.NORMALIZATIONS):
             known = ", ".join(schema.NORMALIZATIONS)
             raise ValueError(f"normalization is {self.normalization!r}, must be one of {known}")
-        check_rows(bottom)
         self.rules = backend.load(own["backend"])
         self.parameters = self.parse(values)
-        self.configure(bottom, top)
-        if self.HAS_RULES:
-            log(f"{self.title}: {backend.describe(self.rules)}")
-
-    def _reshape(self, bottom, top):
-        check_rows(bottom)
-        self.shape(bottom, top)
-
-    def _guarded(self, method, *arguments):
-        try:
-            method(*arguments)
-        except Exception as error:
-            message = f"{self.title}: {error}"
-            print(message, file=sys.stderr, flush=True)
-            if isinstance(error, (ValueError, UserError)):
-                raise ValueError(message) from None
-            raise
 
 
 class MetricLossLayer(MetricLayer):
@@ -124,11 +90,6 @@ class MetricLossLayer(MetricLayer):
             self._weights_are_checked = True
         for i, number in zip(range(len(top)), numbers, strict=False):
             top[i].data[...] = number
-
-
-def log(message: str) -> None:
-    """A line of Caffe's log."""
-    caffe.log(message)
 
 
 def rows_of(blob) -> np.ndarray:

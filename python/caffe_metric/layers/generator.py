@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from caffe.proto import caffe_pb2
-from google.protobuf import text_format
+from google.protobuf import json_format, text_format
 
 import caffe
+from caffe_metric.nets import schema
 
 
 def dummy_net(shape, filler: caffe_pb2.FillerParameter) -> caffe.Net:
@@ -53,3 +54,16 @@ def fill(array: np.ndarray, filler: caffe_pb2.FillerParameter) -> None:
     net = dummy_net(array.shape, filler)
     net._forward(0, 0)
     array[...] = net.blobs["data"].data
+
+
+def parse_filler(values: dict, what: str) -> caffe_pb2.FillerParameter:
+    """A FillerParameter of Caffe, from its fields by name. Raises ValueError."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{what} is {values!r}, must be a mapping such as {{type: xavier}}")
+    filler = caffe_pb2.FillerParameter()
+    schema.refuse_unknown(values, [field.name for field in filler.DESCRIPTOR.fields])
+    try:
+        json_format.ParseDict(values, filler)
+    except json_format.ParseError as error:
+        raise ValueError(f"{what}: {error}") from None
+    return filler

@@ -5,14 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from caffe.proto import caffe_pb2
-from google.protobuf import json_format
 
-import caffe
-from caffe_metric.layers.base import MetricLayer, check_labels, label_column, log, zero_others
-from caffe_metric.layers.generator import fill
+from caffe_metric.layers.base import TRAIN, MetricLayer, check_labels, label_column, zero_others
 from caffe_metric.losses import margin_inner_product as rules
-from caffe_metric.nets import schema
 
 WIDTH = {"SINGLE": 1, "DOUBLE": 2, "TRIPLE": 3, "QUADRUPLE": 4}
 
@@ -45,12 +40,6 @@ class MarginInnerProductLayer(MetricLayer):
 
     MESSAGE = "MarginInnerProductParameter"
 
-    def parse(self, values):
-        filler = values.pop("weight_filler", None) or {}
-        parameters = super().parse(values)
-        parameters.weight_filler = parse_filler(filler)
-        return parameters
-
     def configure(self, bottom, top):
         p = self.parameters
         if len(bottom) != 2 or not 1 <= len(top) <= 2:
@@ -61,13 +50,13 @@ class MarginInnerProductLayer(MetricLayer):
         self._check_parameters()
         self._features = self._width(bottom[0])
         self.blobs.add_blob(p.num_output, self._features)
-        fill(self.blobs[0].data, p.weight_filler)
+        self.fill(self.blobs[0].data, p.weight_filler, "weight_filler")
         if p.persist_iteration:
             self.blobs.add_blob(1)
             self.blobs[1].data[...] = p.iteration
         self._iteration = None
         if p.triplet:
-            log(f"{self.title}: triplet: its weights should have lr_mult 0 and decay_mult 0")
+            self.log(f"{self.title}: triplet: its weights should have lr_mult 0 and decay_mult 0")
 
     def _check_parameters(self):
         p = self.parameters
@@ -113,7 +102,7 @@ class MarginInnerProductLayer(MetricLayer):
         labels = label_column(bottom[1], len(x))
         check_labels(labels, p.num_output)
         self._labels = labels.astype(np.int64)
-        train = self.phase == caffe.TRAIN
+        train = self.phase == TRAIN
         lamda = rules.annealed_lambda(p, self._advance(train))
         rule = (1, 0.0, 0.0, 0.0)  # the plain cosine
         if train or p.margin_in_test:
@@ -155,18 +144,5 @@ class MarginInnerProductLayer(MetricLayer):
         zero_others(propagate_down, bottom)
         if p.triplet:
             self.blobs[0].diff[...] = 0
-            if self.phase == caffe.TRAIN:
+            if self.phase == TRAIN:
                 rules.place_samples(x, weights, self._labels, self._key, self.rules)
-
-
-def parse_filler(values: dict) -> caffe_pb2.FillerParameter:
-    """A FillerParameter of Caffe, from its fields by name."""
-    if not isinstance(values, dict):
-        raise ValueError(f"weight_filler is {values!r}, must be a mapping such as {{type: xavier}}")
-    filler = caffe_pb2.FillerParameter()
-    schema.refuse_unknown(values, [field.name for field in filler.DESCRIPTOR.fields])
-    try:
-        json_format.ParseDict(values, filler)
-    except json_format.ParseError as error:
-        raise ValueError(f"weight_filler: {error}") from None
-    return filler

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from caffe_metric.layers.base import log
-
 
 class OlderParameters:
     """Goes on with a param_str that names parameters which the layer does not have.
@@ -16,5 +14,5 @@ class OlderParameters:
     def parse(self, values):
         for name in values:
             if name not in self.KNOWN:
-                log(f"{self.title}: parameter '{name}' is not used")
+                self.log(f"{self.title}: parameter '{name}' is not used")
         return super().parse({name: values[name] for name in values if name in self.KNOWN})

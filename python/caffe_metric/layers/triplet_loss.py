@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-import caffe
 from caffe_metric.layers.base import (
+    TRAIN,
     MetricLossLayer,
     check_finite,
     check_labels,
@@ -110,7 +110,7 @@ class TripletLossLayer(MetricLossLayer):
         check_labels(labels)
         mining = self.parameters.mining
         key = self.key_source() if mining in ("SEMIHARD", "VIOLATING") else 0
-        train = self.phase == caffe.TRAIN
+        train = self.phase == TRAIN
         sums, self._gradient = triplet_batch(
             self._options, mining, x, labels, key, self.rules, with_gradient=train
         )
