@@ -127,7 +127,7 @@ def test_one_layer_and_json(net, command, tmp_path):
 
 def test_ties_are_counted_as_kinks(net):
     """The pool's input comes from a ReLU: most windows hold several zeros."""
-    found = gradcheck.check_net(str(net(STOCK)), layer="pool")
+    found = gradcheck.gradcheck(str(net(STOCK)), layer="pool")
     assert found[0].verdict == "ok"
     assert found[0].kinks > 0
     assert "kinks" in found[0].note

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tolerances
 from caffe.proto import caffe_pb2
-from caffe_metric.commands.gradcheck import table
 from caffe_metric.gradients import check as gradcheck
 from caffe_metric.nets import isolate
 from cases import every_case
@@ -46,7 +45,8 @@ def test_gradient(spec, bottoms, weights):
     findings = gradcheck.check_layer(probe, tolerance=tolerances.DIFFERENCES, probes=12)
     checked = [finding for finding in findings if finding.verdict != gradcheck.SKIPPED]
     assert checked
-    assert [finding.verdict for finding in checked] == ["ok"] * len(checked), table(findings)
+    table = gradcheck.Findings(findings)
+    assert [finding.verdict for finding in checked] == ["ok"] * len(checked), table
     skipped = {finding.blob: finding.note for finding in findings if finding not in checked}
     assert set(skipped) <= {"bottom 1 'y'", "bottom 3 'w'", "weight 0", "weight 1"}
     if "weight 0" in skipped:

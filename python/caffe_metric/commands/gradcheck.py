@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from caffe_metric.gradients.check import FAIL, PROBES, TOLERANCE, UNCLEAR, Finding, check_net
+from caffe_metric.gradients.check import FAIL, PROBES, TOLERANCE, UNCLEAR, gradcheck
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
 
@@ -33,7 +33,7 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    findings = check_net(
+    findings = gradcheck(
         args.net,
         layer=args.layer,
         weights=args.weights,
@@ -43,7 +43,7 @@ def run(args) -> int:
         tolerance=args.tolerance,
         probes=args.probes,
     )
-    print(table(findings))
+    print(findings)
     if args.json:
         with replacing(args.json) as path:
             rows = [dataclasses.asdict(finding) for finding in findings]
@@ -56,23 +56,3 @@ def run(args) -> int:
             + (f", {len(bad) - wrong} unclear" if wrong < len(bad) else "")
         )
     return 0
-
-
-def table(findings: list[Finding]) -> str:
-    """The findings as text, one line a bottom or weight."""
-    head = ("layer", "type", "blob", "probes", "kinks", "error", "verdict", "where")
-    rows = [head]
-    for found in findings:
-        error = "" if found.error is None else f"{found.error:.1e}"
-        about = "; ".join(part for part in (found.where, found.note) if part)
-        probes = str(found.probes) if found.probes else ""
-        kinks = str(found.kinks) if found.probes else ""
-        rows.append(
-            (found.layer, found.type, found.blob, probes, kinks, error, found.verdict, about)
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
-    lines = []
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths)]
-        lines.append("  ".join([*cells, row[-1]]).rstrip())
-    return "\n".join(lines)

@@ -2,16 +2,74 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
-from caffe_metric.evaluation.metrics import retrieval, verification
+from caffe_metric.evaluation.metrics import clustering, retrieval, verification
 from caffe_metric.evaluation.metrics.pairs import pair_scores, read_pairs
 from caffe_metric.evaluation.metrics.similarity import pair_similarities
+from caffe_metric.support import tables
 from caffe_metric.support.errors import UserError
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4)
 RECALLS = (1, 2, 4, 8, 16)
 HISTOGRAM_BINS = np.linspace(-1, 1, 201)
+
+
+class Report(dict):
+    """The numbers of an evaluation, as in metrics.json: a dict that shows itself as a table."""
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:<18}{value}" for name, value in self.rows())
+
+    def _repr_html_(self) -> str:
+        return tables.as_html(self.rows())
+
+    def rows(self) -> list[tuple[str, str]]:
+        """A name and a number a line."""
+        verified, retrieved = self["verification"], self["retrieval"]
+        rows = [("rows", str(self["rows"])), ("identities", str(self["identities"]))]
+        rows += [("pairs", str(verified["pairs"]))]
+        if "accuracy" in verified:
+            error = verified["accuracy_standard_error"]
+            rows += [("accuracy", f"{verified['accuracy']:.4f} +- {error:.4f}")]
+        rows += [("AUC", f"{verified['auc']:.4f}"), ("EER", f"{verified['eer']:.4f}")]
+        rows += [(f"TAR at FAR {far}", f"{tar:.4f}") for far, tar in verified["tar_at_far"].items()]
+        for k, recall in retrieved.get("recall_at", {}).items():
+            rows.append((f"recall at {k}", f"{recall:.4f}"))
+        if retrieved:
+            rows.append(("MAP@R", f"{retrieved['map_at_r']:.4f}"))
+            rows.append(("R-precision", f"{retrieved['r_precision']:.4f}"))
+        if "nmi" in self["clustering"]:
+            rows.append(("NMI", f"{self['clustering']['nmi']:.4f}"))
+        return rows
+
+
+def evaluate(embeddings, labels) -> Report:
+    """How well rows of one label stand apart from the others, by cosine similarity.
+
+    embeddings  N x D, finite
+    labels      N, of any kind that can be compared: integers, strings
+
+    Verification over all pairs of rows, retrieval (each row asks the others), and, where
+    scikit-learn is installed, clustering. Raises ValueError for other shapes, for numbers that are
+    not finite, and where there is no pair of one label, or none of two.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or np.shape(embeddings)[:1] != labels.shape:
+        raise ValueError(f"embeddings {np.shape(embeddings)} and labels {labels.shape}")
+    return measure(embeddings, labels, *verify_all_pairs(embeddings, labels)[:1])
+
+
+def measure(embeddings, labels, verified) -> Report:
+    """The report of embeddings whose verification has been measured."""
+    numbers = Report(rows=len(labels), identities=len(np.unique(labels)), verification=verified)
+    numbers["retrieval"] = retrieve(embeddings, labels)
+    numbers["clustering"] = {}
+    with contextlib.suppress(ModuleNotFoundError):  # scikit-learn
+        numbers["clustering"]["nmi"] = clustering.nmi(embeddings, labels)
+    return numbers
 
 
 def load(path):

@@ -14,7 +14,7 @@ import numpy as np
 
 from caffe_metric.gradients import finite_differences
 from caffe_metric.nets import isolate, netfile, roles
-from caffe_metric.support import child
+from caffe_metric.support import child, tables
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.progress import Progress
 
@@ -45,7 +45,28 @@ class Finding:
     crossings: int = 0
 
 
-def check_net(
+class Findings(list):
+    """The findings of a net: a list that shows itself as a table, a line a bottom or weight."""
+
+    def __repr__(self) -> str:
+        return tables.text(self._rows())
+
+    def _repr_html_(self) -> str:
+        return tables.as_html(self._rows(), head=True)
+
+    def _rows(self):
+        rows = [("layer", "type", "blob", "probes", "kinks", "error", "verdict", "where")]
+        for found in self:
+            checked = (str(found.probes), str(found.kinks)) if found.probes else ("", "")
+            error = "" if found.error is None else f"{found.error:.1e}"
+            about = "; ".join(part for part in (found.where, found.note) if part)
+            rows.append(
+                (found.layer, found.type, found.blob, *checked, error, found.verdict, about)
+            )
+        return rows
+
+
+def gradcheck(
     path: str,
     layer: str | None = None,
     weights: str | None = None,
@@ -54,10 +75,13 @@ def check_net(
     seed: int = 0,
     tolerance: float = TOLERANCE,
     probes: int = PROBES,
-) -> list[Finding]:
-    """Checks every layer of a net, or one; the arguments are those of the command.
+) -> Findings:
+    """Is the gradient of each layer of a prototxt right? The arguments are the command's.
 
-    Raises UserError where the net cannot be built or run, or has no such layer.
+    layer: check this one only. weights: a caffemodel to start from. data: an .npz file of arrays
+    for the net's inputs, by name. phase: train or test. tolerance: the greatest relative error.
+    probes: elements of a blob to perturb. Caffe runs in child processes. Raises UserError where
+    the net cannot be built or run, or has no such layer.
     """
     netfile.quiet_caffe()
     netfile.find_python_layers(path)
@@ -75,7 +99,7 @@ def check_net(
     outcome = child.run(lambda: isolate.capture(path, net, number, weights, values, seed, wanted))
     if not outcome.ok:
         raise UserError(f"{path}: the net does not run: {one_line(outcome.last_words)}")
-    findings = []
+    findings = Findings()
     with Progress() as progress:
         for kept in progress.each(outcome.value, "checking gradients"):
             findings += _check_in_child(kept, seed, tolerance, probes)
