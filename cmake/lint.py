@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CPP_FOLDERS = ("include", "src", "tests/cpp", "hostcuda", "benchmarks")
+CPP_FOLDERS = ("include", "src", "tests/cpp", "tests/hostcuda", "benchmarks")
 CAFFE_FOLDERS = ("include", "src/caffe", "tests/cpp")
 SUFFIXES = (".cpp", ".cu", ".cuh", ".hpp")
 

@@ -16,6 +16,8 @@ from hostcuda_build import BUILD, ROOT, need_hostcuda, run
 
 need_hostcuda()
 
+REWRITER = ROOT / "tests" / "hostcuda" / "launch_rewrite.py"
+
 
 @dataclass
 class Mutant:
@@ -80,8 +82,7 @@ def build_mutant(mutant, folder):
     rewritten = folder / f"{original.name}.cpp"
     headers = sorted((ROOT / "include" / "caffe_metric").glob("*.cuh"))
     subprocess.run(
-        [sys.executable, ROOT / "hostcuda" / "launch_rewrite.py", folder / original.name, rewritten]
-        + headers,
+        [sys.executable, REWRITER, folder / original.name, rewritten] + headers,
         check=True,
     )
     entries = json.loads((BUILD / "compile_commands.json").read_text())

@@ -2,7 +2,7 @@
 #define HOSTCUDA_CUDA_RUNTIME_H_
 
 // Stands in for CUDA's header of this name: the part of the runtime that Caffe
-// and its layers use, executed by the host. See hostcuda/README.md.
+// and its layers use, executed by the host. See tests/hostcuda/README.md.
 
 #include <algorithm>
 #include <cfloat>
