@@ -57,6 +57,13 @@ MUTANTS = {
         "GpuParityTest/0.TestNorm",
         "kernel NormRows, .* bytes after an allocation",
     ),
+    "one element too early": Mutant(
+        "norm",
+        "    y[begin + k] = x[begin + k] * factor;",
+        "    y[begin + k - 1] = x[begin + k] * factor;",
+        "GpuParityTest/0.TestNorm",
+        "kernel NormRows .* bytes before an allocation",
+    ),
     "host reads the device": Mutant(
         "norm",
         "  CUDA_POST_KERNEL_CHECK;\n}\n\ntemplate",

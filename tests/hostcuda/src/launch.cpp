@@ -125,7 +125,7 @@ void RunBlockWithBarriers(unsigned threads, const dim3& extent,
 // Whether there is memory at the address: numbers and padding rarely look so.
 bool IsMapped(void* address) {
   const uintptr_t page =
-      reinterpret_cast<uintptr_t>(address) & ~uintptr_t(4095);
+      reinterpret_cast<uintptr_t>(address) & ~uintptr_t(SystemPageBytes() - 1);
   unsigned char resident;
   return page != 0 && mincore(reinterpret_cast<void*>(page), 1, &resident) == 0;
 }
@@ -166,6 +166,7 @@ bool Run(const char* name, bool barriers, const Config& config,
     }
   }
   state.kernel = NULL;
+  CheckGuards();
   return true;
 }
 
@@ -209,7 +210,7 @@ void OpenStructure(void* structure, size_t bytes, const char* kernel) {
     void* word;
     memcpy(&word, first + i, sizeof(word));
     if (InDeviceRange(word)) {
-      word = OpenBytes(word, 0, kernel);
+      word = OpenForKernel(word, kernel);
       memcpy(first + i, &word, sizeof(word));
       continue;
     }

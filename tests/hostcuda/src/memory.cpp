@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
@@ -11,6 +12,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "hostcuda/launch.hpp"
 
@@ -18,36 +20,68 @@ namespace hostcuda {
 
 namespace {
 
-// Addresses only, no memory: 1 TiB for each of the two views.
-const size_t kRange = size_t(1) << 40;
-const size_t kPage = 4096;
+// Of addresses only, no memory: what each of the two views asks for, and what
+// it gets along with where a system or a limit gives less.
+const size_t kMostRange = size_t(1) << 40;
+const size_t kLeastRange = size_t(1) << 28;
 
-size_t RoundToPages(size_t bytes) {
-  return (bytes + kPage - 1) / kPage * kPage;
+// What the slack of an allocation's pages is filled with.
+const unsigned char kGuardByte = 0xFB;
+
+size_t SystemPage() {
+  static const size_t page = sysconf(_SC_PAGESIZE);
+  return page;
+}
+
+// HOSTCUDA_PAGE stands in for a system with larger pages.
+size_t PageBytes() {
+  const char* const text = getenv("HOSTCUDA_PAGE");
+  const size_t page = text ? strtoul(text, NULL, 0) : SystemPage();
+  if (page == 0 || page % SystemPage() != 0) {
+    Fail("HOSTCUDA_PAGE is %s, no multiple of %zu", text, SystemPage());
+  }
+  return page;
+}
+
+// With HOSTCUDA_GUARD=start allocations begin where their pages do, otherwise
+// they end there.
+bool GuardStart() {
+  const char* const text = getenv("HOSTCUDA_GUARD");
+  return text != NULL && strcmp(text, "start") == 0;
 }
 
 struct Allocation {
   char* pages;  // first page of the device view
   size_t page_bytes;
   size_t bytes;
+  const char* kernel;  // the last that was given it, or NULL
 };
 
 class Memory {
  public:
-  Memory() : device_(Reserve()), open_(Reserve()), used_(kPage) {
+  Memory()
+      : page_(PageBytes()),
+        guard_start_(GuardStart()),
+        device_(Reserve(&range_)),
+        open_(device_ + range_),
+        used_(page_) {
     InstallTrap();
+    atexit(CheckAtExit);
   }
 
   void* Allocate(size_t bytes) {
     std::lock_guard<std::mutex> lock(mutex_);
-    const size_t page_bytes = RoundToPages(bytes);
-    if (used_ + page_bytes + kPage > kRange) return NULL;
-    const Allocation allocation = {device_ + used_, page_bytes, bytes};
+    if (bytes > range_) return NULL;
+    const size_t page_bytes = (bytes + page_ - 1) / page_ * page_;
+    if (used_ + page_bytes + page_ > range_) return NULL;
+    const Allocation allocation = {device_ + used_, page_bytes, bytes, NULL};
     char* const open = open_ + used_;
     if (mprotect(open, page_bytes, PROT_READ | PROT_WRITE) != 0) return NULL;
-    memset(open, PoisonByte(), page_bytes);
-    used_ += page_bytes + kPage;
-    char* const start = allocation.pages + page_bytes - bytes;
+    used_ += page_bytes + page_;
+    char* const start =
+        allocation.pages + (guard_start_ ? 0 : page_bytes - bytes);
+    memset(open, kGuardByte, page_bytes);
+    memset(ToOpen(start), PoisonByte(), bytes);
     living_[start] = allocation;
     return start;
   }
@@ -56,6 +90,7 @@ class Memory {
     std::lock_guard<std::mutex> lock(mutex_);
     const auto found = living_.find(static_cast<char*>(device));
     if (found == living_.end()) return false;
+    CheckGuards(*found, "by cudaFree");
     const Allocation& allocation = found->second;
     // A new mapping in place of the old one also gives its memory back.
     mmap(ToOpen(allocation.pages), allocation.page_bytes, PROT_NONE,
@@ -65,66 +100,127 @@ class Memory {
   }
 
   bool InRange(const void* p) const {
-    return static_cast<size_t>(static_cast<const char*>(p) - device_) < kRange;
+    return static_cast<size_t>(static_cast<const char*>(p) - device_) < range_;
   }
   bool InOpenRange(const void* p) const {
-    return static_cast<size_t>(static_cast<const char*>(p) - open_) < kRange;
+    return static_cast<size_t>(static_cast<const char*>(p) - open_) < range_;
   }
 
   bool Contains(const void* p, size_t bytes) {
     if (!InRange(p)) return false;
     std::lock_guard<std::mutex> lock(mutex_);
-    return ContainsUnlocked(static_cast<const char*>(p), bytes);
+    const auto found = Find(p);
+    if (found == living_.end()) return false;
+    const size_t offset = static_cast<const char*>(p) - found->first;
+    return offset <= found->second.bytes &&
+           bytes <= found->second.bytes - offset;
   }
 
   char* ToOpen(const void* device) const {
     return open_ + (static_cast<const char*>(device) - device_);
   }
 
+  void NoteKernel(const void* p, const char* kernel) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = Find(p);
+    if (found == living_.end()) return;
+    found->second.kernel = kernel;
+    given_.push_back(found->first);
+  }
+
+  void CheckGiven() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (char* start : given_) {
+      const auto found = living_.find(start);
+      if (found != living_.end()) CheckGuards(*found, "after its launch");
+    }
+    given_.clear();
+  }
+
   // For the signal handler: no lock, since the holder may be what trapped.
   void Describe(const void* fault, char* text, size_t size) const {
-    const bool open = InOpenRange(fault);
     const char* p = static_cast<const char*>(fault);
-    if (open) p = device_ + (p - open_);
+    if (InOpenRange(fault)) p = device_ + (p - open_);
     const auto after = living_.upper_bound(const_cast<char*>(p));
-    if (after == living_.begin()) {
-      snprintf(text, size, "memory that is not allocated");
-      return;
-    }
-    const auto& found = *std::prev(after);
-    const size_t offset = p - found.first;
-    if (offset < found.second.bytes) {
+    const auto end = living_.end();
+    const auto before = after == living_.begin() ? end : std::prev(after);
+    const size_t to_next = after == end ? SIZE_MAX : after->first - p;
+    const size_t offset = before == end ? SIZE_MAX : p - before->first;
+    if (before != end && offset < before->second.bytes) {
       snprintf(text, size, "byte %zu of an allocation of %zu bytes", offset,
-               found.second.bytes);
-    } else {
+               before->second.bytes);
+    } else if (before != end && offset - before->second.bytes <= to_next) {
       snprintf(text, size, "%zu bytes after an allocation of %zu bytes",
-               offset - found.second.bytes, found.second.bytes);
+               offset - before->second.bytes, before->second.bytes);
+    } else if (after != end) {
+      snprintf(text, size, "%zu bytes before an allocation of %zu bytes",
+               to_next, after->second.bytes);
+    } else {
+      snprintf(text, size, "memory that is not allocated");
     }
   }
 
  private:
-  static char* Reserve() {
-    void* const p = mmap(NULL, kRange, PROT_NONE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED) Fail("cannot reserve addresses for device memory");
-    return static_cast<char*>(p);
+  typedef std::map<char*, Allocation> Allocations;
+
+  // Both views at once, so that a limit on addresses leaves as much again.
+  static char* Reserve(size_t* range) {
+    for (*range = kMostRange; *range >= kLeastRange; *range /= 2) {
+      void* const p = mmap(NULL, 2 * *range, PROT_NONE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (p != MAP_FAILED) return static_cast<char*>(p);
+    }
+    Fail("cannot reserve %zu bytes of addresses for device memory",
+         2 * kLeastRange);
   }
 
-  bool ContainsUnlocked(const char* p, size_t bytes) const {
-    // An address at the very end belongs to the allocation before it.
-    const auto after = living_.upper_bound(const_cast<char*>(p));
-    if (after == living_.begin()) return false;
-    const auto& found = *std::prev(after);
-    const size_t offset = p - found.first;
-    return offset <= found.second.bytes && bytes <= found.second.bytes - offset;
+  // An address at the very end belongs to the allocation before it.
+  Allocations::iterator Find(const void* p) {
+    char* const address = const_cast<char*>(static_cast<const char*>(p));
+    const auto after = living_.upper_bound(address);
+    if (after == living_.begin()) return living_.end();
+    const auto found = std::prev(after);
+    const size_t offset = address - found->first;
+    return offset <= found->second.bytes ? found : living_.end();
   }
 
+  // Ends the process if a byte of the slack has been written.
+  void CheckGuards(const Allocations::value_type& entry, const char* when) {
+    const Allocation& allocation = entry.second;
+    const char* const first = ToOpen(allocation.pages);
+    const char* const start = ToOpen(entry.first);
+    const char* const end = start + allocation.bytes;
+    const char* p = FirstWritten(first, start);
+    const bool before = p != NULL;
+    if (!before) p = FirstWritten(end, first + allocation.page_bytes);
+    if (p == NULL) return;
+    Fail(
+        "kernel %s wrote %zu bytes %s an allocation of %zu bytes (it was the "
+        "last to be given it; seen %s)",
+        allocation.kernel ? allocation.kernel : "(none)",
+        static_cast<size_t>(before ? start - p : p - end),
+        before ? "before" : "after", allocation.bytes, when);
+  }
+
+  static const char* FirstWritten(const char* begin, const char* end) {
+    const auto guard = [](char c) {
+      return c == static_cast<char>(kGuardByte);
+    };
+    const char* const found = std::find_if_not(begin, end, guard);
+    return found == end ? NULL : found;
+  }
+
+  static void CheckAtExit();
   static void InstallTrap();
 
+  const size_t page_;
+  const bool guard_start_;
+  size_t range_;
   char* const device_;
   char* const open_;
   size_t used_;
-  std::map<char*, Allocation> living_;
+  Allocations living_;
+  std::vector<char*> given_;  // to the kernel that is being launched
   std::mutex mutex_;
 };
 
@@ -152,6 +248,14 @@ void OnTrap(int signal_number, siginfo_t* info, void*) {
   const ssize_t written = write(STDERR_FILENO, text, strlen(text));
   static_cast<void>(written);
   signal(signal_number, SIG_DFL);
+}
+
+void Memory::CheckAtExit() {
+  Memory& memory = TheMemory();
+  std::lock_guard<std::mutex> lock(memory.mutex_);
+  for (const auto& entry : memory.living_) {
+    memory.CheckGuards(entry, "at the end of the process");
+  }
 }
 
 void Memory::InstallTrap() {
@@ -193,6 +297,16 @@ void* OpenBytes(const void* device, size_t bytes, const char* user) {
   }
   return TheMemory().ToOpen(device);
 }
+
+void* OpenForKernel(const void* device, const char* kernel) {
+  void* const open = OpenBytes(device, 0, kernel);
+  if (device != NULL) TheMemory().NoteKernel(device, kernel);
+  return open;
+}
+
+void CheckGuards() { TheMemory().CheckGiven(); }
+
+size_t SystemPageBytes() { return SystemPage(); }
 
 void* AllocateHost(size_t bytes) {
   void* const host = malloc(bytes ? bytes : 1);

@@ -48,6 +48,10 @@ __global__ void twice(const int n, const float* in, float* out) {
 
 __global__ void write_at(const int i, float* out) { out[i] = 1; }
 
+__global__ void read_at(const int i, const float* in, float* out) {
+  out[0] = in[i];
+}
+
 struct Pair {
   float* first;
   double second;
@@ -155,15 +159,60 @@ TEST(HostCudaDeathTest, KernelGetsAHostPointerInAStructure) {
   EXPECT_EQ(7, y.host()[0]);
 }
 
+// A trap, or the guard bytes after the launch: HOSTCUDA_GUARD says on which
+// side which of the two looks.
 TEST(HostCudaDeathTest, KernelRunsPastTheEnd) {
   Array<float> y(5);
   write_at<<<1, 1>>>(4, y.device());
   EXPECT_EQ(1, y.host()[4]);
   EXPECT_DEATH((write_at<<<1, 1>>>(5, y.device())),
                "kernel write_at.*0 bytes after an allocation of 20 bytes");
-  EXPECT_DEATH((write_at<<<1, 1>>>(-4096, y.device())), "kernel write_at");
   EXPECT_DEATH((write_at<<<1, 1>>>(0, static_cast<float*>(NULL))),
                "kernel write_at");
+}
+
+TEST(HostCudaDeathTest, KernelWritesBeforeTheStart) {
+  Array<float> x(3), y(5);
+  EXPECT_DEATH((write_at<<<1, 1>>>(-1, y.device())),
+               "kernel write_at.*4 bytes before an allocation of 20 bytes");
+  const int page = hostcuda::SystemPageBytes() / sizeof(float);
+  Array<float> whole(page);
+  EXPECT_DEATH((write_at<<<1, 1>>>(-1, whole.device())), "kernel write_at");
+  EXPECT_DEATH((write_at<<<1, 1>>>(page, whole.device())), "kernel write_at");
+}
+
+// A read there is a trap with HOSTCUDA_GUARD=start.
+TEST(HostCudaDeathTest, KernelReadsBeforeTheStart) {
+  const char* const guard = getenv("HOSTCUDA_GUARD");
+  if (guard == NULL || std::string(guard) != "start") return;
+  Array<float> x(4), y(4);
+  EXPECT_DEATH((twice<<<1, 1>>>(1, x.device() - 1, y.device())),
+               "twice was given 0 bytes at .*, outside of any device alloc");
+  EXPECT_DEATH((read_at<<<1, 1>>>(-1, x.device(), y.device())),
+               "kernel read_at.*4 bytes before an allocation of 16 bytes");
+}
+
+// What one kernel wrote beside another's array is seen when that is freed, or
+// when the process ends.
+TEST(HostCudaDeathTest, GuardsAreLookedAtInTheEnd) {
+  float* y;
+  ASSERT_EQ(cudaSuccess, cudaMalloc(&y, 20));
+  write_at<<<1, 1>>>(0, y);
+  char* const slack = static_cast<char*>(hostcuda::OpenBytes(y, 20, "test"));
+  const bool start = getenv("HOSTCUDA_GUARD") != NULL;
+  EXPECT_DEATH(
+      {
+        slack[start ? 20 : -1] = 0;
+        cudaFree(y);
+      },
+      "write_at wrote .*an allocation of 20 bytes.*seen by cudaFree");
+  EXPECT_DEATH(
+      {
+        slack[start ? 20 : -1] = 0;
+        exit(0);
+      },
+      "write_at wrote .*of 20 bytes.*seen at the end of the process");
+  EXPECT_EQ(cudaSuccess, cudaFree(y));
 }
 
 TEST(HostCudaDeathTest, KernelKeepsFreedMemory) {

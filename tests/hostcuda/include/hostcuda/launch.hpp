@@ -93,7 +93,7 @@ void OpenStructure(void* structure, size_t bytes, const char* kernel);
 template <typename T>
 typename std::enable_if<std::is_pointer<T>::value, T>::type OpenArgument(
     T argument, const char* kernel) {
-  return static_cast<T>(OpenBytes(argument, 0, kernel));
+  return static_cast<T>(OpenForKernel(argument, kernel));
 }
 
 template <typename T>

@@ -7,9 +7,12 @@
 // program holds the device address, at which nothing is ever mapped: reading
 // or writing through it traps, whoever does it. Kernels, copies and BLAS
 // calls get the open address instead, translated as they are launched. The
-// open pages end exactly where the allocation ends and are followed by an
-// unmapped page; addresses are never used twice. So a trap also meets a
-// kernel that runs past the end of an array or keeps one that was freed.
+// open pages end exactly where the allocation ends (with HOSTCUDA_GUARD=start
+// they begin where it begins), unmapped pages stand on both sides, and
+// addresses are never used twice. So a trap also meets a kernel that runs past
+// the end (the start) of an array or keeps one that was freed. The slack on the
+// other side is filled with guard bytes, which have to be there after each
+// launch, when the memory is freed and when the process ends.
 
 #include <cstddef>
 
@@ -30,6 +33,17 @@ bool IsDeviceMemory(const void* p, size_t bytes);
 // The open address of `device`. Ends the process, naming `user`, if [device,
 // device + bytes) is not device memory. NULL stays NULL.
 void* OpenBytes(const void* device, size_t bytes, const char* user);
+
+// OpenBytes for an argument of `kernel`: its allocation is looked at by the
+// next CheckGuards, and named with this kernel.
+void* OpenForKernel(const void* device, const char* kernel);
+
+// Ends the process, naming the kernel, if one that was given an allocation has
+// written beside it.
+void CheckGuards();
+
+// Bytes of a page of the system.
+size_t SystemPageBytes();
 
 template <typename T>
 T* Open(T* device, size_t count, const char* user) {
