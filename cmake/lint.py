@@ -27,6 +27,11 @@ def cpp_files(folders: tuple[str, ...]) -> list[str]:
     )
 
 
+def shell_scripts() -> list[str]:
+    """The scripts that build and test on other systems."""
+    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "systems").glob("*.sh"))
+
+
 def main() -> int:
     cpp_lint = Path(sys.argv[1], "scripts", "cpp_lint.py").resolve()
     python = [sys.executable, "-W", "ignore::DeprecationWarning"]
@@ -39,7 +44,11 @@ def main() -> int:
             *cpp_files(CPP_FOLDERS),
         ],
         "Caffe's cpp_lint": [*python, cpp_lint, *cpp_files(CAFFE_FOLDERS)],
-        "shellcheck": ["shellcheck", "--format=gcc", "run", ".ci/run"],
+        # What `run` sources is checked with it, since it uses its variables.
+        "shellcheck": [
+            *("shellcheck", "--format=gcc", "--external-sources", "--check-sourced"),
+            *("run", ".ci/run", *shell_scripts()),
+        ],
     }
     failed = []
     for name, command in linters.items():

@@ -1,0 +1,43 @@
+# Sourced by ./run: Caffe's source, its builds, and the gtests in them.
+# Needs $root and $python; sets $source, $tree and $stock_tree.
+# shellcheck shell=sh
+
+# Which tree is built: Debian's Caffe, or a copy of the user's.
+if [ -n "${CAFFE_ROOT:-}" ]; then
+  source=$CAFFE_ROOT tree=$root/build/caffe-user stock_tree=$root/build/stock-user
+else
+  source=$root/build/source tree=$root/build/caffe stock_tree=$root/build/stock
+fi
+
+fetch() {
+  [ -n "${CAFFE_ROOT:-}" ] || [ -d "$source" ] ||
+    step 'Caffe source' source "$python" cmake/fetch_caffe.py build/download "$source"
+}
+
+cmake_build() { # TARGET
+  cmake -S . -B build/cmake -G Ninja -DCMAKE_MESSAGE_LOG_LEVEL=NOTICE \
+    -DCAFFE_SOURCE="$source" -DCAFFE_TREE="$tree" -DSTOCK_TREE="$stock_tree" -DPYTHON="$python" &&
+    cmake --build build/cmake --target "$1"
+}
+
+run_gtests() { # PROGRAM ARGUMENT...
+  (cd "$tree" && "$@" --gtest_color=no)
+}
+
+test_gtests() {
+  cmake_build caffe-gtests && run_gtests build/test/test.testbin --gtest_filter=-*GPU*
+}
+
+# The same tests under the address and undefined sanitizers, with the little of Caffe they need.
+test_sanitized() {
+  cmake -S cmake/sanitize -B build/sanitize -G Ninja -DCAFFE_TREE="$tree" &&
+    cmake --build build/sanitize && run_gtests "$root/build/sanitize/gtests"
+}
+
+# And in GPU mode: the .cu files, compiled for the host and run there.
+test_hostcuda() {
+  cmake -S tests/hostcuda -B build/hostcuda -G Ninja -DCAFFE_ROOT="$tree" &&
+    cmake --build build/hostcuda &&
+    run_gtests "$root/build/hostcuda/hostcuda_test" &&
+    run_gtests "$root/build/hostcuda/metric_test"
+}
