@@ -5,6 +5,8 @@ package installs, and its layers use NumPy.  The files that go into a Caffe
 tree are copied into the package, for `caffe-metric patch`.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension

@@ -1,5 +1,7 @@
 """Runs one case, in this process: `python -m benchmarks.child CASE THREADS QUICK OUTPUT`."""
 
+from __future__ import annotations
+
 import importlib
 import json
 import sys

@@ -11,6 +11,8 @@ which tries this script and says nothing about a GPU.
 No GPU has run these layers yet: the first table that this prints is news. Please send it.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import os

@@ -37,7 +37,7 @@ def _promises(rows: list[Row]):
     shares = [row.ratio / row.promise for row in rows]
     colours = ["tab:green" if row.verdict == "kept" else "tab:red" for row in rows]
     axes.barh(places, shares, color=colours, alpha=0.8)
-    for place, row in zip(places, rows, strict=True):
+    for place, row in zip(places, rows):
         if row.spread is not None:
             axes.plot([value / row.promise for value in row.spread], [place] * 2, color="black")
         axes.text(
@@ -60,11 +60,11 @@ def _growth(points: list[Point]):
     )
     for axes in panels.flat[len(names) :]:
         axes.set_visible(False)
-    for name, axes in zip(names, panels.flat, strict=False):
+    for name, axes in zip(names, panels.flat):
         own = [point for point in points if point.plot == name]
         for curve in dict.fromkeys(point.curve for point in own):
             line = [(point.x, point.y) for point in own if point.curve == curve]
-            axes.loglog(*zip(*sorted(line), strict=True), "o-", label=curve, markersize=4)
+            axes.loglog(*zip(*sorted(line)), "o-", label=curve, markersize=4)
         axes.set(title=name, xlabel=own[0].axis, ylabel=own[0].unit)
         axes.grid(True, which="both", alpha=0.2)
         axes.legend(fontsize=8)

@@ -12,8 +12,7 @@ def text(rows: list[Row], machine: dict) -> str:
     lines = [HEADER, *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
     table = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
     ]
     table.insert(1, "-" * (sum(widths) + 2 * len(widths) - 2))
     return "\n".join([about(machine), "", *table])

@@ -7,6 +7,8 @@ kernels.json. Any warning of the compiler is an error, and so is a register that
 that spills waits for memory where it should compute. No GPU is needed, and none is used.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import os

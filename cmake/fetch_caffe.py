@@ -7,6 +7,8 @@ checksums below, and unpacked as SOURCE_DIR, which appears only when it is
 complete.  Nothing is done where SOURCE_DIR exists.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import shutil

@@ -7,6 +7,8 @@ the Python bindings stand outside Caffe and use what Caffe forbids (memcpy,
 pybind11), so they are only formatted.
 """
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path

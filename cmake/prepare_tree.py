@@ -8,6 +8,8 @@ TREE, such as those of a build, are left alone.  `--patch` adds the layers, as
 `caffe-metric patch` does.
 """
 
+from __future__ import annotations
+
 import argparse
 import filecmp
 import hashlib

@@ -5,6 +5,8 @@ copy has the value that stands here. A layer's param_str wins over both.
 """
 
 # The folder that the file names in IMAGE_LIST are relative to; '' for the list's own folder.
+from __future__ import annotations
+
 IMAGEPATH = ""
 # Lines `person@file label`.
 IMAGE_LIST = "train.txt"

@@ -1,5 +1,7 @@
 """An older name of `caffe_metric.layers.IdentityDataLayer`, with its settings in `config`."""
 
+from __future__ import annotations
+
 import config
 from caffe_metric.layers import IdentityDataLayer
 

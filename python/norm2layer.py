@@ -1,5 +1,7 @@
 """An older name of `caffe_metric.layers.NormLayer`."""
 
+from __future__ import annotations
+
 from caffe_metric.layers import NormLayer
 from caffe_metric.layers.older import OlderParameters
 

@@ -1,5 +1,7 @@
 """The older project's list of samples: lines `person@file label`."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import config

@@ -3,6 +3,8 @@
 `caffe_metric.layers.TripletSelectLayer` selects by label.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from caffe_metric.layers import TripletSelectLayer as _TripletSelectLayer
 from caffe_metric.layers.base import check_finite, rows_of

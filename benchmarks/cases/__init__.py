@@ -4,6 +4,8 @@
 """
 
 # In the order of the table. Cases of ONE_THREAD say nothing about threads.
+from __future__ import annotations
+
 CASES = (
     "rank_hard",
     "margin_inner_product",

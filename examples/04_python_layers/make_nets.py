@@ -55,7 +55,7 @@ def python_layer(layer: str) -> str:
     extra += f'  python_param {{\n    module: "caffe_metric.layers"\n    layer: "{kind}Layer"\n'
     if param_str:
         extra += f'    param_str: "{{{param_str}}}"\n'
-    return layer.rstrip().removesuffix("}") + extra + "  }\n}\n"
+    return layer.rstrip()[:-1] + extra + "  }\n}\n"
 
 
 def cut_message(layer: str, field: str) -> tuple[str, str]:

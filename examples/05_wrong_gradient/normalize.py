@@ -1,5 +1,7 @@
 """L2 normalisation as a Python layer, twice: with a mistake that is easily made, and without."""
 
+from __future__ import annotations
+
 import numpy as np
 
 import caffe

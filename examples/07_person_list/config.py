@@ -3,6 +3,8 @@
 It stands beside the prototxts, and train.py puts their folder first on the path.
 """
 
+from __future__ import annotations
+
 IMAGEPATH = ""
 IMAGE_LIST = "build/person_list/train.txt"
 BATCH_SIZE = 60

@@ -12,6 +12,8 @@
 Nothing is imported before it is asked for.
 """
 
+from __future__ import annotations
+
 import importlib
 
 __version__ = "0.1.0"

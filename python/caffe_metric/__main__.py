@@ -1,5 +1,7 @@
 """`python -m caffe_metric` is `caffe-metric`."""
 
+from __future__ import annotations
+
 import sys
 
 from caffe_metric.commands import main

@@ -15,6 +15,7 @@ from caffe_metric.nets import schema
 from caffe_metric.support import paths
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
+from caffe_metric.support.strings import without_prefix
 
 FACENET = (
     "Schroff, Kalenichenko, Philbin: FaceNet: A Unified Embedding for Face Recognition and "
@@ -315,11 +316,7 @@ def parse_comment(text: str) -> Header:
 def _numbered(text: str) -> list[str]:
     """The text before a `-#` list, the list, and what follows it at the list's own indent."""
     lead, *items = re.split(r"^\s*-#\s+", text, flags=re.MULTILINE)
-    parts = [
-        " ".join(lead.split())
-        .removeprefix("input Blob vector ")
-        .removeprefix("output Blob vector ")
-    ]
+    parts = [re.sub("^(?:in|out)put Blob vector ", "", " ".join(lead.split()))]
     after = ""
     if items:
         # A line that is indented less than the last item's text belongs to the whole list.
@@ -328,7 +325,9 @@ def _numbered(text: str) -> list[str]:
         after = " ".join(" ".join(line for line in lines if line not in inside).split())
         items[-1] = "\n".join(inside)
         # A list by the number of bottoms names the number itself, too.
-        texts = [" ".join(item.split()).removeprefix(f"{i}: ") for i, item in enumerate(items, 1)]
+        texts = [
+            without_prefix(" ".join(item.split()), f"{i}: ") for i, item in enumerate(items, 1)
+        ]
         parts.append("\n".join(f"{i}. {text}" for i, text in enumerate(texts, 1)))
     return [part for part in [*parts, after] if part]
 

@@ -9,6 +9,8 @@ Three things in it are not C++:
 file or in one of the headers named on the command line.
 """
 
+from __future__ import annotations
+
 import argparse
 import re
 import sys

@@ -3,6 +3,8 @@
 A tree here is enough for the patcher and for protoc, not for a compiler.
 """
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 from pathlib import Path

@@ -3,9 +3,12 @@
 Every case is (id, Spec, bottoms, weights). Used by the gradient checks and by their teeth.
 """
 
+from __future__ import annotations
+
 import itertools
 
 import numpy as np
+from equal_lengths import zip_equal
 from harness import Spec, unit_rows
 
 FILLER = {"type": "xavier"}
@@ -18,7 +21,7 @@ def triplet_cases():
     for losstype, distance, swap in itertools.product(losses, distances, [False, True]):
         given = {"losstype": losstype, "distance": distance, "swap": swap, "margin": 0.6, "p": 3.0}
         rows = np.float32(rng.normal(size=(3, 5, 7)))
-        bottoms = dict(zip("apn", rows, strict=True))
+        bottoms = dict(zip_equal("apn", rows))
         yield f"3-{losstype}-{distance}-{swap}", given, bottoms
     for mining, distance in itertools.product(
         ["ALL", "SEMIHARD", "VIOLATING", "HARDEST"], distances
@@ -35,9 +38,9 @@ def triplet_cases():
         rows = rng.normal(size=(3 * (2 + num_negatives), 3))
         yield f"1-{num_negatives}-{use_pair}", given, {"x": np.float32(rows)}
     rows = np.float32(rng.normal(size=(3, 4, 3)))
-    bottoms = {**dict(zip("apn", rows, strict=True)), "w": np.float32(rng.uniform(0.5, 2, 4))}
+    bottoms = {**dict(zip_equal("apn", rows)), "w": np.float32(rng.uniform(0.5, 2, 4))}
     yield "4-weights", {"use_pair": True}, bottoms
-    bottoms = dict(zip("apn", np.float32(rng.normal(size=(3, 2, 3, 2, 2))), strict=True))
+    bottoms = dict(zip_equal("apn", np.float32(rng.normal(size=(3, 2, 3, 2, 2)))))
     yield "3-four-axes", {}, bottoms
 
 

@@ -1,5 +1,7 @@
 """Before anything imports caffe: a quiet log. Fixtures that several files share."""
 
+from __future__ import annotations
+
 import os
 
 os.environ.setdefault("GLOG_minloglevel", "2")

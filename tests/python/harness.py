@@ -1,5 +1,7 @@
 """Runs one layer through pycaffe: C++ or Python, with given bottoms, weights and top diffs."""
 
+from __future__ import annotations
+
 import functools
 import importlib.util
 from dataclasses import dataclass, field

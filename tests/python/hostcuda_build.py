@@ -1,5 +1,7 @@
 """The host-emulated build of Caffe's GPU mode, for the tests that run it."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 from pathlib import Path

@@ -4,6 +4,8 @@ The oracle is scikit-image's SimilarityTransform, and an image that has a bright
 landmark: after alignment the spots are looked for.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from caffe_metric.data.alignment import (

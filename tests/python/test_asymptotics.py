@@ -5,6 +5,8 @@ shows the peak memory of a layer beyond its blobs (benchmarks/memory.py). Each k
 is also made of something that is known to grow faster, and must see it.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import subprocess

@@ -5,6 +5,8 @@ ValueError with the same facts. Bad input must not be mistaken for valid: the se
 is odd, but valid.
 """
 
+from __future__ import annotations
+
 import math
 import signal
 
@@ -168,7 +170,7 @@ def test_a_learned_iteration_count():
 def test_bad_param_str(kind, text):
     """Unknown names, with the nearest known one, and values of the wrong type."""
     need("python")
-    spec = Spec(kind.removesuffix("Layer"), engine="python")
+    spec = Spec(kind[: -len("Layer")], engine="python")
     bottoms = {"x": X} if kind == "NormLayer" else {"x": X, "y": PAIRS}
 
     def build():

@@ -1,5 +1,7 @@
 """The scripts that `./run` hands over to: what they refuse, and what they leave alone."""
 
+from __future__ import annotations
+
 import importlib.util
 import os
 import subprocess

@@ -1,5 +1,7 @@
 """caffe_metric.support.child: what comes back from a process that may die."""
 
+from __future__ import annotations
+
 import os
 import signal
 import sys

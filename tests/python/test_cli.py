@@ -1,5 +1,7 @@
 """The command line itself: statuses, one-line errors, lazy imports."""
 
+from __future__ import annotations
+
 import importlib.util
 import subprocess
 import sys

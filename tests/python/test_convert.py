@@ -3,6 +3,8 @@
 The LMDB is read back with the lmdb module and with Caffe's own Datum, where Caffe is there.
 """
 
+from __future__ import annotations
+
 import gzip
 import struct
 

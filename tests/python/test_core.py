@@ -5,6 +5,8 @@ class, all classes different, D = 1, duplicates and ties; both types. Selections
 exactly: the draws are the same bits, and ties are broken by index.
 """
 
+from __future__ import annotations
+
 import ast
 import inspect
 from pathlib import Path
@@ -19,6 +21,7 @@ from caffe_metric.rules import reference
 from caffe_metric.rules.reference import random
 from caffe_metric.rules.reference.distance import Distance
 from caffe_metric.rules.reference.triplet import TripletOptions
+from equal_lengths import zip_equal
 
 _core = pytest.importorskip("caffe_metric._core", reason="the extension is not built")
 accelerated = pytest.importorskip("caffe_metric.rules.compiled")
@@ -94,7 +97,7 @@ def test_norm(dtype, inner):
         in_place = x.copy()
         assert (rules.norm_forward(in_place, 1e-10, in_place) == norms).all()
         assert (in_place == y).all()
-    for ours, theirs in zip(*results, strict=True):
+    for ours, theirs in zip_equal(*results):
         close(ours, theirs, dtype)
 
 

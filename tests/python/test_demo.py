@@ -4,6 +4,8 @@ Quality is asserted by `./run demo` on Fashion-MNIST only; here the whole is run
 trainings, to see that everything fits together and that nothing is done twice.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import shutil

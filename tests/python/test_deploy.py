@@ -4,6 +4,8 @@ The oracle is NumPy on the weights; the command's own parity report is not trust
 rows and of images, MarginInnerProduct with its options, Dropout in place and not.
 """
 
+from __future__ import annotations
+
 import json
 
 import numpy as np

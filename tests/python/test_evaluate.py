@@ -1,5 +1,7 @@
 """`caffe-metric eval`: its files and numbers, LFW's protocol, and what goes wrong."""
 
+from __future__ import annotations
+
 import json
 
 import numpy as np

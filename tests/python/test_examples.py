@@ -1,5 +1,7 @@
 """The examples of the checks do what their READMEs say."""
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess

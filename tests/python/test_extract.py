@@ -4,6 +4,8 @@ The oracle computes the small nets by NumPy from the weights and the images them
 images that the batch does not divide, nets of both kinds, and each way to be wrong.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

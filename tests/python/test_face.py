@@ -4,6 +4,8 @@ Values and gradients are held against the same layers run by Caffe, and, in floa
 differences. What must need no Caffe runs in a process where nothing but NumPy can be imported.
 """
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys

@@ -4,6 +4,8 @@ The process is killed at every call that changes a name, in a child: what the fo
 either the old content or the new one.
 """
 
+from __future__ import annotations
+
 import os
 import stat
 import subprocess

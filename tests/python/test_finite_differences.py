@@ -1,5 +1,7 @@
 """Finite differences measure slopes of smooth, kinked and noisy functions."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from caffe_metric.gradients import finite_differences

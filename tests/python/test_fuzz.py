@@ -9,6 +9,8 @@ A case that aborts takes its process with it. A child process goes through the c
 says in shared memory which one it is at; when it dies, the next child goes on behind that case.
 """
 
+from __future__ import annotations
+
 import mmap
 import struct
 

@@ -1,5 +1,7 @@
 """`caffe-metric gradcheck` on nets of stock layers, and on Python layers with known faults."""
 
+from __future__ import annotations
+
 import json
 import textwrap
 

@@ -4,6 +4,8 @@ The check is the one of `caffe-metric gradcheck`; test_gradcheck_command.py and 
 that it finds faults. Float nets: the relative error allowed is tolerances.DIFFERENCES.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tolerances

@@ -4,6 +4,8 @@ Two runs in different orders of blocks and threads, and with different rubbish i
 have to write the same hashes; METRIC_BITS is what tests/cpp/test_gpu_parity.cpp writes them to.
 """
 
+from __future__ import annotations
+
 import re
 import shlex
 

@@ -4,6 +4,8 @@ A mutant is one .cu file with one place changed, compiled and linked as build/ho
 with the original, whose other objects it shares.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import shlex

@@ -4,6 +4,8 @@ Every image is of one colour that tells its identity and its number, so that a b
 images it holds.
 """
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 import signal
@@ -13,6 +15,7 @@ import time
 
 import numpy as np
 import pytest
+from equal_lengths import zip_equal
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
@@ -78,7 +81,7 @@ def test_labels_belong_to_images_and_workers_change_nothing(images, layout):
         read(net(images / "list.txt", f"seed: 3, workers: {workers}, {layout}"), 9)
         for workers in (0, 1, 3)
     ]
-    for batch in zip(*results, strict=True):
+    for batch in zip_equal(*results):
         colours, labels = batch[0]
         assert (colours // 20 == labels).all()
         for other in batch[1:]:

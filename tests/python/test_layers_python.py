@@ -5,6 +5,8 @@ the same rows for the same key, by C++, _core and NumPy; keys that follow random
 can be read; the state of MarginInnerProduct; training by a solver file, with Python layers only.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import os
 import subprocess
@@ -15,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tolerances
+from equal_lengths import zip_equal
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
@@ -72,7 +75,7 @@ def test_parity_with_cpp(spec, bottoms, weights, name):
         gradients = made.backward(*(rng.normal(size=top.shape) for top in tops))
         blobs = [array.copy() for blob in made.blobs for array in (blob.data, blob.diff)]
         results.append([*tops, *gradients.values(), *blobs])
-    for theirs, ours in zip(*results, strict=True):
+    for theirs, ours in zip_equal(*results):
         assert_close(ours, theirs, tolerances.PARITY, floor=0.1)
 
 
@@ -161,7 +164,7 @@ BAD = [
 
 def layer_text(kind, parameters, tops=1):
     bottoms = 1 if kind == "Norm" else 2
-    text = inputs(dict(zip("xy", [np.zeros((4, 3)), np.zeros(4)][:bottoms], strict=False)))
+    text = inputs(dict(zip("xy", [np.zeros((4, 3)), np.zeros(4)][:bottoms])))
     text += 'layer { name: "checked" type: "Python" '
     text += " ".join(f'bottom: "{name}"' for name in "xy"[:bottoms])
     text += "".join(f' top: "t{i}"' for i in range(tops))

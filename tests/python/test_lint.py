@@ -4,6 +4,8 @@ Where pycaffe is at hand, a test holds that what lint calls an error makes Caffe
 (test_bad_input.py has the messages of Caffe itself).
 """
 
+from __future__ import annotations
+
 import subprocess
 import sys
 

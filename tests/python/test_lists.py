@@ -4,6 +4,8 @@ Each kind of list is written in each spelling (byte order mark, tabs, line ends 
 old Macs, full-width blanks, UTF-16), and must give what the plain spelling gives.
 """
 
+from __future__ import annotations
+
 import os
 
 import numpy as np

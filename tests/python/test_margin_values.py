@@ -4,6 +4,8 @@ Logits and both gradients for every type, lambda and margin; phases; the weights
 its counter; semihard; triplet. The gradients are those of the frozen logits formula at unit rows.
 """
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

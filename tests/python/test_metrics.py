@@ -4,6 +4,8 @@ Sizes are awkward on purpose: ties, duplicate rows, a class of one, D = 1, block
 divide.
 """
 
+from __future__ import annotations
+
 import itertools
 
 import numpy as np

@@ -3,6 +3,8 @@
 Distances are computed anew by loops. FAISS, where it is installed, against the exact search.
 """
 
+from __future__ import annotations
+
 import importlib.util
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Norm against loops in float64: every number of axes, in place, short and zero vectors."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tolerances

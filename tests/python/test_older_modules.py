@@ -1,5 +1,7 @@
 """The older module names: a prototxt that was written for them trains unchanged."""
 
+from __future__ import annotations
+
 import importlib
 import sys
 

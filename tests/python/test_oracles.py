@@ -4,6 +4,8 @@ They share no code and no formula: the loops use angles and differences, PyTorch
 points where the loss has no derivative, which random features do not meet.
 """
 
+from __future__ import annotations
+
 import itertools
 
 import numpy as np

@@ -3,6 +3,8 @@
 Awkward sizes on purpose: odd classes, classes smaller than a group, one class only.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The reference pages are current, and their prototxts work."""
 
+from __future__ import annotations
+
 import pytest
 from caffe_metric import lint, pages
 from caffe_metric.nets import schema

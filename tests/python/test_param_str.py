@@ -1,5 +1,7 @@
 """param_str in the styles that people write it."""
 
+from __future__ import annotations
+
 import pytest
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")

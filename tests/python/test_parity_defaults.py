@@ -1,10 +1,13 @@
 """Parameters have one truth, proto/: C++, Python and the pages know the same names and defaults."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 from caffe_metric import suite
 from caffe_metric.nets import schema
+from equal_lengths import zip_equal
 from harness import ENGINES, FIELDS, Spec, need, run, unit_rows
 
 MESSAGES = {row.type: row.message for row in suite.NATIVE}
@@ -61,7 +64,7 @@ def test_caffes_schema_is_ours(message):
     theirs = descriptor(message).fields
     ours = schema.message(message).fields
     assert [field.name for field in ours] == [field.name for field in theirs]
-    for one, other in zip(ours, theirs, strict=True):
+    for one, other in zip_equal(ours, theirs):
         assert one.number == other.number, one.name
         if other.message_type is not None:
             assert one.type == other.message_type.name
@@ -107,7 +110,7 @@ def test_defaults_are_what_a_layer_does(rng, engine, kind):
         made = run(Spec(kind, {**needed, **parameters}, 1, engine), bottoms, weights)
         top = made.forward()[0]
         results.append((top, made.backward(np.ones_like(top))["x"]))
-    for one, other in zip(*results, strict=True):
+    for one, other in zip_equal(*results):
         np.testing.assert_array_equal(one, other)
 
 

@@ -4,6 +4,8 @@ The trees follow published forks: sphereface (MarginInnerProduct under 147), tre
 losses of their own, trees with norm_param (no clash: ours is l2_norm_param), and taken numbers.
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pytest

@@ -4,6 +4,8 @@ Every step between two system calls of the transaction is a place to die, by SIG
 of its own. The next call of any kind then finds a tree that is whole.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import os

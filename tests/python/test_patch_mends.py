@@ -4,6 +4,8 @@ BROKEN holds, for each mend, a text that has the break and what becomes of it; W
 look alike and have it not. What a compiler makes of the mended stock tree is seen by building it.
 """
 
+from __future__ import annotations
+
 import re
 import shutil
 import subprocess

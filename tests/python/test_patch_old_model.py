@@ -4,6 +4,8 @@ sphereface holds the parameters of MarginInnerProduct under 147, where stock Caf
 patched stock tree, has Swish; other forks use 203 or 232. The bytes are made as they write them.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

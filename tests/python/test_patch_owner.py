@@ -4,6 +4,8 @@
 a second patch rewrites only files that differ.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import subprocess

@@ -4,6 +4,8 @@ protobuf's own files are written in every syntax that it knows: proto2, proto3, 
 groups, oneofs, services, options. Names, numbers and places are compared, not defaults.
 """
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 from pathlib import Path

@@ -4,6 +4,8 @@ Each text is one way of writing LayerParameter that has broken context diffs. pr
 result, and a revert has to give every byte back. Clashes have tests of their own.
 """
 
+from __future__ import annotations
+
 import pytest
 from caffe_metric import patch
 from caffe_metric.support.errors import UserError

@@ -4,6 +4,8 @@ Models are written with the tree's own schema and read with the patched one, bot
 understands them.
 """
 
+from __future__ import annotations
+
 import pytest
 from caffe_metric import patch
 from caffe_trees import (

@@ -1,5 +1,7 @@
 """The stock tree, as `./run build` fetched it: patched, judged by protoc, and given back whole."""
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 

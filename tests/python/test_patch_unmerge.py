@@ -4,6 +4,8 @@ The lines are all different, so that an owner's edit can be told without doubt. 
 in a real caffe.proto, are in test_patch_owner.py.
 """
 
+from __future__ import annotations
+
 import random
 
 import pytest

@@ -3,6 +3,8 @@
 Left out here: what it draws at random (test_selection.py). Every selection below leaves no choice.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tolerances

@@ -5,6 +5,8 @@ replaced by their mean (the all-reduce), each applies its update; the broadcast 
 parameters of solver 0 before each forward.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 

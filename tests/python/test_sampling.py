@@ -4,6 +4,8 @@ Both start from the same generator state, and must end in the same state with th
 distances are summed in the same order, so the comparison is exact.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from caffe_metric.data.sampling import sample_people, select_triplet_rows, select_triplets

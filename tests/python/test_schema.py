@@ -1,5 +1,7 @@
 """The parser of proto/caffe_metric.proto, and the checks of parameters that are built on it."""
 
+from __future__ import annotations
+
 import pytest
 from caffe_metric.nets import schema
 

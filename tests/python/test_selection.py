@@ -5,6 +5,8 @@ are linearly independent, and L[a, n] > 0 says that anchor a took negative n. Th
 that no other term meets that entry.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tolerances

@@ -1,5 +1,7 @@
 """`caffe_metric.spec` for caffe.NetSpec: each layer of the suite, native and as its Python twin."""
 
+from __future__ import annotations
+
 import pytest
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")

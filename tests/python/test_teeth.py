@@ -4,6 +4,8 @@ Each gradient of each layer is broken in turn: zeroed, sign turned, a factor mis
 and deaf to the top's diff (the fault of the older layers, which forgot loss_weight).
 """
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import tolerances

@@ -1,5 +1,7 @@
 """`caffe-metric train` with the real tool: a small net learns, resumes, and fails in one line."""
 
+from __future__ import annotations
+
 import os
 import re
 import signal

@@ -5,6 +5,8 @@ apart, and 150 iterations take a second. The tool is run as a user runs it, in a
 The nets of real images are the demo's.
 """
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess

@@ -3,6 +3,8 @@
 The lines are those of Caffe 1.0, of an older Caffe, and of one whose numbers went bad.
 """
 
+from __future__ import annotations
+
 import math
 
 import pytest

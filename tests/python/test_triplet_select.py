@@ -1,7 +1,10 @@
 """TripletSelectLayer by label, and under its older name by the order of the rows."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from equal_lengths import zip_equal
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
@@ -53,7 +56,7 @@ def summed(diffs, triplets, shape):
     """Row by row."""
     out = np.zeros(shape)
     for k, triplet in enumerate(triplets):
-        for diff, row in zip(diffs, triplet, strict=True):
+        for diff, row in zip_equal(diffs, triplet):
             out[row] += diff[k]
     return out
 
@@ -142,7 +145,7 @@ def test_older_order(labels, shape):
 
     positives = sorted(range(third, 2 * third), key=distance, reverse=True)
     negatives = sorted(range(2 * third, len(x)), key=distance, reverse=True)
-    triplets = list(zip(range(third), positives, negatives, strict=True))
+    triplets = list(zip_equal(range(third), positives, negatives))
     assert rows(made).tolist() == [list(triplet) for triplet in triplets]
 
     diffs, gradient = backward(made)

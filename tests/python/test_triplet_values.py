@@ -5,11 +5,14 @@ sizes; ties and duplicates; distances of 0. Left out here: which negative a rand
 (test_selection.py).
 """
 
+from __future__ import annotations
+
 import itertools
 
 import numpy as np
 import pytest
 import tolerances
+from equal_lengths import zip_equal
 from harness import ENGINES, Spec, assert_close, run
 from oracle import numeric, triplet
 
@@ -48,7 +51,7 @@ def check(engine, layout, options, rng, n=3, d=5, normalization=None, tops=4):
     expected = oracle(options, *bottoms.values(), normalization=normalization)
     assert [top.shape for top in found] == [()] * tops
     numbers = [expected.loss, expected.active, expected.d_ap, expected.d_an]
-    for top, number in zip(found, numbers, strict=False):
+    for top, number in zip(found, numbers):
         assert_close(top, number, tolerances.VALUE)
     gradients = made.backward(0.7)
     for name in features:
@@ -194,7 +197,7 @@ def check_mined(engine, options, x, labels, normalization=None):
     triplets = triplet.all_triplets(options, x, labels)
     expected = triplet.of_rows(options, x, triplets, normalization)
     numbers = [expected.loss, expected.active, expected.d_ap, expected.d_an]
-    for top, number in zip(found, numbers, strict=True):
+    for top, number in zip_equal(found, numbers):
         assert_close(top, number, tolerances.VALUE)
     gradients = made.backward(-1.3)
     # The triplets, and the number of active ones, stay as they are under a small step.

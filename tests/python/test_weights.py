@@ -4,10 +4,13 @@ Files are made by messages and by h5py here; that Caffe itself loads the results
 patched Caffe (test_weights_in_caffe below).
 """
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from caffe_metric.nets import blobs, netschema
 from caffe_metric.nets import iteration as weights
+from equal_lengths import zip_equal
 
 NET = """
 layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: 4 dim: 3 }} }} }}
@@ -106,7 +109,7 @@ def assert_same(ours, theirs):
     assert ours.keys() == theirs.keys()
     for name in ours:
         assert len(ours[name]) == len(theirs[name]), name
-        for one, other in zip(ours[name], theirs[name], strict=True):
+        for one, other in zip_equal(ours[name], theirs[name]):
             np.testing.assert_array_equal(one, other)
 
 
@@ -173,11 +176,11 @@ def test_states_both_ways(rng, command, net, tmp_path, suffix, sections, shared)
         added = part.pop(3)
         assert added.shape == (1,)
         assert not added.any()
-        for one, other in zip(part, section, strict=True):
+        for one, other in zip_equal(part, section):
             np.testing.assert_array_equal(one, other + i)
     back = tmp_path / f"back.solverstate{suffix}"
     assert command("weights", new, back, "--net", net("false", specs))[0] == 0
-    for one, other in zip(read_state(back)[3], history, strict=True):
+    for one, other in zip_equal(read_state(back)[3], history):
         np.testing.assert_array_equal(one, other)
     assert_same(read_model(tmp_path / f"back.caffemodel{suffix}"), content)
 

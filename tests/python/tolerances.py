@@ -7,6 +7,8 @@ greatest number of the array they are in, unless an entry says otherwise.
 # A sum of up to a few hundred products in float32, against float64: the rounding errors add up like
 # a random walk, 6e-8 * sqrt(500) = 1.3e-6. The bound has an order to spare for cancellation between
 # d_ap and d_an.
+from __future__ import annotations
+
 VALUE = 1e-5
 
 # Gradients pass through one more division and one more sum than values do.

@@ -1,5 +1,7 @@
 """The second oracle: the formulas in PyTorch, float64, differentiated by autograd."""
 
+from __future__ import annotations
+
 import math
 
 import pytest

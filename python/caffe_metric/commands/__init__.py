@@ -5,6 +5,8 @@ is imported only when it is called, so that no command waits for the libraries
 of another.
 """
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import os

@@ -1,5 +1,7 @@
 """Types of arguments that several commands take."""
 
+from __future__ import annotations
+
 import argparse
 
 

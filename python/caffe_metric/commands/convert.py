@@ -5,6 +5,8 @@ RankHardLoss; `pk` makes batches of P identities with K images each, for mined t
 epochs are written one after another, each shuffled anew, since a Data layer only reads on and on.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from caffe_metric.commands.arguments import positive, size_argument

@@ -17,6 +17,7 @@ from caffe_metric.nets import netfile
 from caffe_metric.support import child
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
+from caffe_metric.support.strings import without_prefix
 
 
 def add_arguments(parser):
@@ -41,7 +42,7 @@ def run(args):
             lambda: deploy(args.net, args.weights, args.blob, Path(folder), args.shape)
         )
         if not outcome.ok:
-            raise UserError(f"{args.net}: {outcome.last_words.removeprefix('UserError: ')}")
+            raise UserError(f"{args.net}: {without_prefix(outcome.last_words, 'UserError: ')}")
         parity = outcome.value
         for name in ("deploy.prototxt", "deploy.caffemodel"):
             with replacing(Path(args.out, name)) as path:

@@ -1,5 +1,7 @@
 """`caffe-metric plot`: training curves from a log of `caffe train`."""
 
+from __future__ import annotations
+
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
 from caffe_metric.training.curves import figure

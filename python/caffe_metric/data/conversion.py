@@ -1,5 +1,7 @@
 """Images of a source to an LMDB for Caffe's Data layer; the order decides what a batch holds."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from caffe_metric.data import datum

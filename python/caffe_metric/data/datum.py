@@ -1,5 +1,7 @@
 """caffe.Datum without Caffe: the message that LMDB holds and the Data layer reads."""
 
+from __future__ import annotations
+
 import functools
 
 import numpy as np
@@ -17,7 +19,7 @@ _FIELDS = [
 ]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def datum_class():
     """The message class, in a descriptor pool of its own: caffe_pb2 can be imported beside it."""
     file = descriptor_pb2.FileDescriptorProto(

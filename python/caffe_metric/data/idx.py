@@ -1,5 +1,7 @@
 """IDX files, the format of MNIST and its relatives, plain or gzipped."""
 
+from __future__ import annotations
+
 import gzip
 import struct
 from pathlib import Path

@@ -1,5 +1,7 @@
 """LMDB as Caffe reads and writes it: key `00000012_name`, value a serialised Datum."""
 
+from __future__ import annotations
+
 import itertools
 import os
 import re

@@ -5,6 +5,8 @@ of row numbers, one array an epoch. An LMDB holds several epochs one after anoth
 shuffles of its own.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from caffe_metric.support.errors import UserError

@@ -1,5 +1,7 @@
 """The demo's own figures: training curves and maps."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from caffe_metric.evaluation.figures import COLOURS, GRAY, new_figure

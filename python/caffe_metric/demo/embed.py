@@ -1,5 +1,7 @@
 """Pictures inside an HTML page, as data: the page needs no other file and no network."""
 
+from __future__ import annotations
+
 import base64
 import html
 import io

@@ -1,5 +1,7 @@
 """Maps of embeddings on the plane, by t-SNE (van der Maaten and Hinton 2008)."""
 
+from __future__ import annotations
+
 import concurrent.futures
 import multiprocessing
 import os

@@ -1,5 +1,7 @@
 """What the demo measures of embeddings of the test images."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Queries with their nearest neighbours, as a piece of HTML."""
 
+from __future__ import annotations
+
 import html
 
 import numpy as np

@@ -19,6 +19,7 @@ from caffe_metric.support import child
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
 from caffe_metric.support.progress import Progress
+from caffe_metric.support.strings import without_prefix
 from caffe_metric.support.text import write_text
 from caffe_metric.training.solver import parse
 
@@ -97,7 +98,7 @@ def extract(net_path, weights, data, blob, batch=100, gpu=None, **transform):
             )
         )
     if not outcome.ok:
-        raise UserError(f"{net_path}: {outcome.last_words.removeprefix('UserError: ')}")
+        raise UserError(f"{net_path}: {without_prefix(outcome.last_words, 'UserError: ')}")
     return (*outcome.value, names)
 
 

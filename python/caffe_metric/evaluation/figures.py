@@ -1,5 +1,7 @@
 """Figures of an evaluation, as matplotlib Figures: nothing is shown, no window system is needed."""
 
+from __future__ import annotations
+
 import numpy as np
 
 # A colour for each curve, told apart by people with any colour vision (Okabe and Ito 2008).

@@ -88,7 +88,7 @@ class MetricLossLayer(MetricLayer):
                 if top[i].diff != 0:
                     raise ValueError(f"top {i} only reports, its loss_weight must be 0")
             self._weights_are_checked = True
-        for i, number in zip(range(len(top)), numbers, strict=False):
+        for i, number in zip(range(len(top)), numbers):
             top[i].data[...] = number
 
 

@@ -11,6 +11,7 @@ from caffe_metric.lint.view import Finding
 from caffe_metric.nets import netfile, netschema
 from caffe_metric.support import child
 from caffe_metric.support.errors import UserError
+from caffe_metric.support.strings import without_prefix
 
 
 def check(path: str, weights: str | None = None, build: bool = False) -> list[Finding]:
@@ -45,9 +46,9 @@ def check(path: str, weights: str | None = None, build: bool = False) -> list[Fi
 
 def _repeats(found: Finding, findings: list[Finding]) -> bool:
     """Whether the other phase said so already."""
-    plain = found.message.removeprefix("TEST: ")
+    plain = without_prefix(found.message, "TEST: ")
     return any(
-        (other.line, other.layer, other.message.removeprefix("TRAIN: "))
+        (other.line, other.layer, without_prefix(other.message, "TRAIN: "))
         == (found.line, found.layer, plain)
         for other in findings
     )

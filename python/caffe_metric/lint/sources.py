@@ -47,10 +47,8 @@ def _lmdb(path: str) -> list[int] | None:
         return None
     found = []
     try:
-        with (
-            lmdb.open(path, readonly=True, lock=False, subdir=True) as environment,
-            environment.begin() as transaction,
-        ):
+        environment = lmdb.open(path, readonly=True, lock=False, subdir=True)
+        with environment, environment.begin() as transaction:
             for _, value in transaction.cursor():
                 found.append(caffe_pb2.Datum.FromString(value).label)
                 if len(found) == MOST:

@@ -103,7 +103,7 @@ class ArrayLayer:
         return f"{self.LAYER.type}({given})"
 
     @classmethod
-    @functools.cache
+    @functools.lru_cache(maxsize=None)
     def _host(cls) -> type:
         plain = layers.without_caffe(cls.LAYER.python_class)
         return type(cls.LAYER.type, (plain, ArrayHost), {})
@@ -177,7 +177,7 @@ def _factor(top_diff, value: np.ndarray):
     return top_diff
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def array_layer(kind: str) -> type:
     """The class for a type of suite.py, such as "TripletLoss". Raises KeyError."""
     row = next((row for row in suite.NATIVE if row.type == kind), None)

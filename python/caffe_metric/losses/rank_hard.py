@@ -50,7 +50,7 @@ def rank_hard(parameters, x, labels, key: int, backend):
         first = to_anchor[row, j] - between[row] + margin
         second = backend.pair_products(x, anchors[row] + 1, j) - between[row] + margin
         loss += float((np.maximum(first, 0) + np.maximum(second, 0)).sum(dtype=np.float64))
-        for column, part in zip(columns, (anchors[row], j, first > 0, second > 0), strict=True):
+        for column, part in zip(columns, (anchors[row], j, first > 0, second > 0)):
             column.append(part)
     i, j, first, second = (np.concatenate(column) for column in columns)
     sums = RankSums(loss, 2 * len(i), int(np.count_nonzero(first) + np.count_nonzero(second)))

@@ -60,7 +60,7 @@ def _mined(options, mining, batch, labels, key, backend):
         d = batch.strip(rows)
         a, p, n = backend.mine(mining, d, rows, labels, options.margin, key)
         parts.append((a, p, n, d[a - rows[0], p], d[a - rows[0], n]))
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    return tuple(np.concatenate(column) for column in zip(*parts))
 
 
 def _all(options, batch, labels, backend, gradient) -> TripletSums:

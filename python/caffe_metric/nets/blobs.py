@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from caffe_metric.nets import netschema
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
+from caffe_metric.support.strings import without_suffix
 
 
 def is_hdf5(path) -> bool:
@@ -23,7 +24,7 @@ def is_hdf5(path) -> bool:
 
 def is_state(path) -> bool:
     """Whether a file's name is that of a solver state."""
-    return Path(str(path).removesuffix(".h5")).suffix == ".solverstate"
+    return Path(without_suffix(str(path), ".h5")).suffix == ".solverstate"
 
 
 def shapes(path) -> dict[str, list[tuple[int, ...]]]:

@@ -14,6 +14,7 @@ import numpy as np
 from caffe_metric.lint import parse
 from caffe_metric.nets import blobs, isolate, netfile, netschema, roles
 from caffe_metric.support.errors import UserError
+from caffe_metric.support.strings import without_suffix
 
 
 @dataclass
@@ -61,7 +62,7 @@ def fit(source: str, target: str, net: str, iteration: int | None = None) -> lis
 
 
 def _fit_state(source, target, layers, iteration) -> list[str]:
-    plain = str(target).removesuffix(".h5")
+    plain = without_suffix(str(target), ".h5")
     new_model = str(Path(plain).with_suffix(".caffemodel")) + str(target)[len(plain) :]
     with blobs.open_state(source) as state, blobs.open_model(_model_of(source, state)) as model:
         counts = {name: len(found) for name, found in model.shapes().items()}

@@ -1,5 +1,7 @@
 """Parts of a net: the layers of a phase, and those that a blob comes from."""
 
+from __future__ import annotations
+
 from caffe_metric.nets.isolate import included
 
 

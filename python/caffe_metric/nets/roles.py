@@ -58,7 +58,7 @@ def kind(layer) -> str:
     if name in PYTHON_CLASSES:
         return PYTHON_CLASSES[name]
     if module.split(".")[0] in ("caffe_metric", "tripletselectlayer") and name.endswith("Layer"):
-        return name.removesuffix("Layer")
+        return name[: -len("Layer")]
     return "Python"
 
 

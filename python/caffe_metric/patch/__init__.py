@@ -6,6 +6,8 @@ and libraries are mended where the tree has them. All of it happens, or nothing.
 layers, messages or fields of our names is reported and left alone, unless --replace is given.
 """
 
+from __future__ import annotations
+
 from caffe_metric.patch.operations import ClashError, Report, Status, apply, check, revert
 
 __all__ = [

@@ -115,7 +115,7 @@ def folders_made(change: ChangeSet) -> list[str]:
 def real_path(root: Path, path: str) -> str:
     """The path with links inside the tree resolved: a link is kept, its target is written."""
     real = Path(os.path.realpath(root / path))
-    if not real.is_relative_to(root):
+    if root not in (real, *real.parents):
         raise UserError(f"{path}: a link out of the tree, to {real}; nothing was changed")
     return real.relative_to(root).as_posix()
 

@@ -1,5 +1,7 @@
 """A place where the tree has already what we would bring."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 

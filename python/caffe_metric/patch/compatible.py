@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from caffe_metric.patch.proto import Block, Field
+from caffe_metric.support.strings import without_prefix
 
 # These travel as varints, and small numbers mean the same in all of them.
 _VARINTS = {"int32", "int64", "uint32", "uint64", "bool"}
@@ -45,7 +46,7 @@ def default_of(field: Field) -> str:
 
 
 def _plain(name: str) -> str:
-    return name.removeprefix(".").removeprefix("caffe.")
+    return without_prefix(without_prefix(name, "."), "caffe.")
 
 
 def _field_shape(field: Field) -> tuple:

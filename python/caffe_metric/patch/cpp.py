@@ -1,5 +1,7 @@
 """As much of C++ as the patcher must see: registered layers, classes, includes."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 

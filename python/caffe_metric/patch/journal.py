@@ -10,6 +10,8 @@ which whoever comes next carries out (`recover`). Steps 2 to 4 are made by a pro
 so that killing the command in between does not even need that.
 """
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import json

@@ -1,5 +1,7 @@
 """One of our messages in place of one of the tree's, in whose models it must still read."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 
 from caffe_metric.patch.compatible import default_of, readable

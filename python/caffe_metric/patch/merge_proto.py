@@ -1,5 +1,7 @@
 """Our fields and messages into a tree's caffe.proto, by its structure."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 
 from caffe_metric.patch.clash import Clash
@@ -10,6 +12,7 @@ from caffe_metric.patch.proto_parser import ProtoError, parse
 from caffe_metric.patch.schema_names import Place, Schema, scope_names, taken_number, taken_ranges
 from caffe_metric.patch.text import Edit, line_of, line_start, newline_of, with_newlines
 from caffe_metric.support.errors import UserError
+from caffe_metric.support.strings import without_prefix
 
 MESSAGE = "LayerParameter"
 _TITLE = "The layers of caffe-metric; added by `caffe-metric patch`."
@@ -192,7 +195,7 @@ class _Merger:
         if self._shadow(mine):
             head = head.replace(mine.type, f".{self.schema.file.package}.{mine.type}", 1)
         if oneof:
-            head = head.removeprefix(mine.label).lstrip()
+            head = without_prefix(head, mine.label).lstrip()
         return head + str(number) + text[mine.number_span[1] : mine.end]
 
     # --- text

@@ -1,5 +1,7 @@
 """What a patched tree looks like: every file that differs from the tree without us."""
 
+from __future__ import annotations
+
 import contextlib
 import re
 from dataclasses import dataclass, field

@@ -10,6 +10,7 @@ import re
 
 from caffe_metric.patch.proto import MAX_NUMBER, Block, EnumValue, Field, File, Node, Ranges
 from caffe_metric.patch.tokens import Token, tokenize
+from caffe_metric.support.strings import without_prefix
 
 _LABELS = ("optional", "required", "repeated")
 _BLOCKS = ("message", "enum", "extend", "oneof", "service")
@@ -214,7 +215,7 @@ class _Parser:
                 return
             if token.text == ";":
                 if package:
-                    self.package = words.removeprefix("package").rstrip(";")
+                    self.package = without_prefix(words, "package").rstrip(";")
                 return
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from caffe_metric.patch.proto import Block, Field, File, Node
 from caffe_metric.patch.text import line_of
+from caffe_metric.support.strings import without_prefix
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Schema:
 
     def type(self, name: str, scope: Block | None = None) -> Place | None:
         """The message or enum that a field's type means, looked up in the scope first."""
-        short = name.removeprefix(".").removeprefix(self.file.package + ".")
+        short = without_prefix(without_prefix(name, "."), self.file.package + ".")
         nested = scope.blocks(name=short) if scope and not name.startswith(".") else []
         if nested:
             return Place(self.main, self.file, nested[0])

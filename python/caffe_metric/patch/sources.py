@@ -1,5 +1,7 @@
 """Our source files into a tree: which are added, what of the tree stands in their way."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -9,6 +11,7 @@ from caffe_metric.patch.base import Base
 from caffe_metric.patch.clash import Clash
 from caffe_metric.patch.payload import Source
 from caffe_metric.patch.text import Edit, decode, line_end, line_start
+from caffe_metric.support.strings import without_prefix
 
 SUFFIXES = (".cpp", ".cc", ".cu", ".cuh", ".hpp", ".h")
 
@@ -106,7 +109,7 @@ class _Planner:
 
     def _includers(self) -> None:
         """Files that include a header which goes: tests of it go too, others cannot be helped."""
-        gone = {path.removeprefix("include/") for path in self.result.remove}
+        gone = {without_prefix(path, "include/") for path in self.result.remove}
         gone = {path for path in gone if path.endswith((".hpp", ".h"))}
         if not gone:
             return

@@ -4,6 +4,8 @@ Files are decoded as Latin-1: every byte is one character, so offsets are byte o
 encoding, mixed line ends and a missing final newline come back unchanged.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 ENCODING = "latin-1"

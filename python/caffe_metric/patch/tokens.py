@@ -1,5 +1,7 @@
 """A tokenizer for .proto files that keeps the place of everything."""
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """Takes our lines out of a file that its owner may have edited since."""
 
+from __future__ import annotations
+
 import difflib
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """Errors that a user can act on."""
 
+from __future__ import annotations
+
 
 class UserError(Exception):
     """Shown as one line on stderr, with exit status 1."""

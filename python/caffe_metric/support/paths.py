@@ -4,6 +4,8 @@ In a checkout they stand at the top of the repository; an installed package
 carries them as package data, in the same arrangement.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent

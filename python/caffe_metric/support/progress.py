@@ -1,5 +1,7 @@
 """A line that tells how far long work is: on a terminal only, quiet in a pipe."""
 
+from __future__ import annotations
+
 import shutil
 import sys
 import time

@@ -1,5 +1,7 @@
 """Training curves of a log."""
 
+from __future__ import annotations
+
 
 def figure(log, title=""):
     """A matplotlib Figure of a TrainingLog: a panel for each curve, train and test together."""

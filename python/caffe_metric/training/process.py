@@ -1,5 +1,7 @@
 """`caffe train` as a child process that is watched, and stopped when its numbers go bad."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import shutil

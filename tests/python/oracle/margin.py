@@ -1,9 +1,12 @@
 """MarginInnerProduct, with angles: theta = arccos(c), psi = (-1)^k cos(m theta) - 2k."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 
 import numpy as np
+from equal_lengths import zip_equal
 
 
 @dataclass
@@ -54,7 +57,7 @@ def forward(options, x, weights, labels):
             continue
         r = 1.0 if options.normalize_features else norm
         for j, row in enumerate(rows):
-            c = sum(a * b for a, b in zip(direction, row, strict=True))
+            c = sum(a * b for a, b in zip_equal(direction, row))
             if j == int(labels[i]) and not options.plain:
                 c = target(options, c)
             logits[i, j] = options.scale * r * c
@@ -87,7 +90,7 @@ def reference_backward(options, x, weights, labels, top_diff):
                 for k in range(len(feature)):
                     dx[i][k] += diff * float(row[k])
                 continue
-            c = sum(a * float(b) for a, b in zip(unit(feature), row, strict=True))
+            c = sum(a * float(b) for a, b in zip_equal(unit(feature), row))
             value, slope = psi(options.m, math.acos(c)), psi_slope(options.m, c)
             c_w, c_x = slope, (value - c * slope) / norm
             size = math.hypot(c_w, c_x)

@@ -1,5 +1,7 @@
 """y = x / max(||x||, eps) over axis 1, at each position of the further axes."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

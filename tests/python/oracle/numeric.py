@@ -1,5 +1,7 @@
 """Gradients of an oracle's value by central differences in float64."""
 
+from __future__ import annotations
+
 import numpy as np
 
 

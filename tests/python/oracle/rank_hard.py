@@ -1,11 +1,14 @@
 """RankHardLoss: which negatives may be taken, and the loss of those that were."""
 
+from __future__ import annotations
+
 import numpy as np
+from equal_lengths import zip_equal
 
 
 def similarity(u, v):
     """s(u, v) = -u . v"""
-    return -sum(float(a) * float(b) for a, b in zip(u, v, strict=True))
+    return -sum(float(a) * float(b) for a, b in zip_equal(u, v))
 
 
 def candidates(x, labels, anchor, margin):

@@ -4,21 +4,24 @@ A triplet is (anchor, positive, negative), each a vector. A loss is computed fro
 `Pool` says how the sum is normalised and what the further tops show.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 
 import numpy as np
+from equal_lengths import zip_equal
 
 
 def distance(x, y, kind="SQUARED_L2", p=2.0, eps=1e-6):
     x, y = [float(v) for v in x], [float(v) for v in y]
     if kind == "COSINE":
-        dot = sum(a * b for a, b in zip(x, y, strict=True))
+        dot = sum(a * b for a, b in zip_equal(x, y))
         length = math.sqrt(sum(a * a for a in x)) * math.sqrt(sum(b * b for b in y))
         return 1 - dot / length if length else 1.0
     if kind == "LP":
-        return sum(abs(a - b + eps) ** p for a, b in zip(x, y, strict=True)) ** (1 / p)
-    square = sum((a - b) ** 2 for a, b in zip(x, y, strict=True))
+        return sum(abs(a - b + eps) ** p for a, b in zip_equal(x, y)) ** (1 / p)
+    square = sum((a - b) ** 2 for a, b in zip_equal(x, y))
     return square if kind == "SQUARED_L2" else math.sqrt(square)
 
 

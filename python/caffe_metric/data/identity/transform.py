@@ -48,7 +48,7 @@ class Transform:
             image -= self.mean
         if self.crop_size:
             room = image.shape[1] - self.crop_size, image.shape[2] - self.crop_size
-            y, x = (min(int(f * (r + 1)), r) for f, r in zip(place, room, strict=True))
+            y, x = (min(int(f * (r + 1)), r) for f, r in zip(place, room))
             image = image[:, y : y + self.crop_size, x : x + self.crop_size]
         if mirror:
             image = image[:, :, ::-1]

@@ -1,5 +1,7 @@
 """Clustering: do the embeddings fall apart into the identities?"""
 
+from __future__ import annotations
+
 import numpy as np
 
 from caffe_metric.evaluation.metrics.similarity import unit_rows

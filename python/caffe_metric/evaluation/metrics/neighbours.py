@@ -1,5 +1,7 @@
 """Nearest neighbours of many rows: by FAISS where it is installed, else by an exact search."""
 
+from __future__ import annotations
+
 import importlib.util
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Lists of pairs to verify: the format of Labeled Faces in the Wild, and a plain one."""
 
+from __future__ import annotations
+
 from pathlib import PurePosixPath
 
 import numpy as np

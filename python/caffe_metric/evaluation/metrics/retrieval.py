@@ -3,6 +3,8 @@
 Rows whose label nobody else has cannot be answered; they are no queries, but others may find them.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from caffe_metric.evaluation.metrics.similarity import similarity_blocks

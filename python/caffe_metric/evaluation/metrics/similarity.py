@@ -1,5 +1,7 @@
 """Cosine similarity, in blocks of rows so that memory stays bounded."""
 
+from __future__ import annotations
+
 import numpy as np
 
 BLOCK = 1024

@@ -4,6 +4,8 @@ A pair is accepted where score >= threshold. FAR is the fraction of different pa
 accepted, TAR the fraction of same pairs.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np

@@ -3,6 +3,8 @@
 A mend looks for its break in a tree and edits only where it finds it.
 """
 
+from __future__ import annotations
+
 from caffe_metric.patch.mends import cmake, cplusplus, makefile, opencv, python
 from caffe_metric.patch.mends.mend import Mend
 

@@ -4,6 +4,8 @@
 chooses. Both take C-contiguous arrays of float32 or float64 and compute in the type they are given.
 """
 
+from __future__ import annotations
+
 from caffe_metric.rules.reference.all_triplets import all_triplets
 from caffe_metric.rules.reference.gram import GramDistances, GramGradient
 from caffe_metric.rules.reference.listed import listed_triplets

@@ -41,7 +41,7 @@ def mine(mining: str, d, rows, labels, margin: float, key: int) -> Triplets:
     if not parts:
         empty = np.empty(0, np.int64)
         return Triplets(empty, empty, empty)
-    return Triplets(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return Triplets(*(np.concatenate(column) for column in zip(*parts)))
 
 
 def _hardest(d, rows, positive, negative) -> Triplets:

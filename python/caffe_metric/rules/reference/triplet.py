@@ -70,7 +70,7 @@ class TripletSums:
     d_an: float = 0.0
 
     def __add__(self, other: TripletSums) -> TripletSums:
-        return TripletSums(*(x + y for x, y in zip(astuple(self), astuple(other), strict=True)))
+        return TripletSums(*(x + y for x, y in zip(astuple(self), astuple(other))))
 
     def tops(self, normalizer: float) -> tuple[float, float, float, float]:
         """Loss, fraction of triplets with a loss > 0, mean d_ap, mean d_an; 0 of no triplet."""
