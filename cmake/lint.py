@@ -1,4 +1,5 @@
-"""All linters, each on all files: ruff, clang-format, Caffe's own cpp_lint.py, shellcheck.
+"""All linters, each on all files: ruff, clang-format, Caffe's own cpp_lint.py, shellcheck, and
+whether docs/reference is current.
 
     lint.py CAFFE_SOURCE
 
@@ -51,6 +52,7 @@ def main() -> int:
             *("shellcheck", "--format=gcc", "--external-sources", "--check-sourced"),
             *("run", ".ci/run", *shell_scripts()),
         ],
+        "reference pages": [*python, "cmake/reference_pages.py", "--check"],
     }
     failed = []
     for name, command in linters.items():

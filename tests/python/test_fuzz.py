@@ -16,6 +16,7 @@ import struct
 
 import numpy as np
 import pytest
+from caffe_metric import suite
 from caffe_metric.support import child
 from harness import Spec, need, run
 
@@ -98,6 +99,18 @@ def margin_parameters(rng):
     return given
 
 
+def norm_parameters(rng):
+    return some(rng, {"eps": lambda: choose(rng, [1e-10, 0.1], [0.0, -1.0])})
+
+
+MAKERS = {
+    "Norm": norm_parameters,
+    "TripletLoss": triplet_parameters,
+    "RankHardLoss": rank_parameters,
+    "MarginInnerProduct": margin_parameters,
+}
+
+
 def features(rng, n):
     """N rows of awkward shape and size, with ties, duplicates and zero rows."""
     shape = (n, *choose(rng, [(1,), (3,), (7,), (33,), (2, 2, 1)], [(), (0,), (1, 0, 3)]))
@@ -120,43 +133,40 @@ def labels(rng, n, classes, group=1):
     return found
 
 
+def some_bottoms(rng, row, parameters, x):
+    """Bottoms of one of the layer's layouts; sometimes one too many, or of a wrong length."""
+    layout = row.bottoms[rng.integers(len(row.bottoms))]
+    n, bottoms = len(x), {"x": x}
+    for place, role in enumerate(layout[1:], 1):
+        rows = choose(rng, [n], [max(0, n - 1), n + 1], 0.03)
+        if role == suite.LABEL:
+            classes = parameters.get("num_output", choose(rng, [4, 9], []))
+            group = int(np.clip(row.group(parameters), 1, 64))
+            made = labels(rng, rows, classes, group if rng.random() < 0.95 else 1)
+        elif role == suite.FEATURES:
+            made = rng.normal(size=(rows, *(x.shape[1:] if rng.random() < 0.97 else (2,))))
+        else:
+            made = rng.uniform(0, 2, rows)
+        bottoms[f"{role}{place}"] = made
+    if rng.random() < 0.02:
+        bottoms["more"] = rng.uniform(0, 2, n)
+    return bottoms
+
+
 def make(engine, number):
     """The case of a number: (Spec, bottoms, phase, may the numbers be non-finite)."""
     rng = np.random.default_rng([SEED, number])
-    kind = ["TripletLoss", "RankHardLoss", "MarginInnerProduct", "Norm"][rng.integers(4)]
+    kind = list(MAKERS)[rng.integers(len(MAKERS))]
+    row, parameters = suite.find(kind), MAKERS[kind](rng)
     n = int(choose(rng, [2, 4, 6, 12, 24], [0, 1, 5, 7, 64]))
     x = features(rng, n)
-    rows = [choose(rng, [n], [max(0, n - 1), n + 1], 0.03) for _ in range(3)]
-    if kind == "TripletLoss":
-        parameters = triplet_parameters(rng)
-        layout = choose(rng, [1, 2, 3, 4], [5])
-        bottoms = {"a": x}
-        if layout == 2:
-            bottoms["y"] = labels(rng, rows[0], 4)
-        if layout > 2:
-            wrong = rng.random() < 0.03
-            bottoms["p"] = rng.normal(size=(rows[0], *(x.shape[1:] if not wrong else (2,))))
-            bottoms["n"] = rng.normal(size=(rows[1], *x.shape[1:]))
-        if layout > 3:
-            bottoms["w"] = rng.uniform(0, 2, rows[2])
-        if layout > 4:
-            bottoms["v"] = rng.uniform(0, 2, n)
-    elif kind == "RankHardLoss":
-        parameters = rank_parameters(rng)
-        group = int(np.clip(parameters.get("pair_size", 2), 1, 64))
-        bottoms = {"x": x, "y": labels(rng, rows[0], 9, group if rng.random() < 0.95 else 1)}
-    elif kind == "MarginInnerProduct":
-        parameters = margin_parameters(rng)
-        bottoms = {"x": x, "y": labels(rng, rows[0], parameters["num_output"])}
-    else:
-        parameters = some(rng, {"eps": lambda: choose(rng, [1e-10, 0.1], [0.0, -1.0])})
-        bottoms = {"x": x}
-    is_loss = kind.endswith("Loss")
-    if is_loss and x.size and rng.random() < 0.03:
+    bottoms = some_bottoms(rng, row, parameters, x)
+    if row.loss and x.size and rng.random() < 0.03:
         x.flat[rng.integers(x.size)] = choose(rng, [np.nan, np.inf, -np.inf], [])
-    tops = int(choose(rng, [1, 1, 2 if kind != "Norm" else 1], [0, 3, 5]))
+    most = row.top_counts[-1]
+    tops = int(choose(rng, [1, 1, rng.integers(1, most + 1)], [0, most + 1, 5]))
     normalization = choose(rng, [None, "FULL", "VALID", "BATCH_SIZE", "NONE"], ["HALF"])
-    spec = Spec(kind, parameters, tops, engine, normalization if is_loss else None, name="fuzzed")
+    spec = Spec(kind, parameters, tops, engine, normalization if row.loss else None, name="fuzzed")
     phase = caffe.TRAIN if rng.random() < 0.8 else caffe.TEST
     return spec, bottoms, phase
 

@@ -10,7 +10,7 @@ import numpy as np
 from caffe_metric import suite
 
 CPP, PYTHON, NUMPY = ENGINES = ("cpp", "python", "numpy")
-WIDTH = 96  # of a line
+WIDTH, HEAD_WIDTH = 96, 78  # of a line, of the one with bottoms and tops
 
 
 def layer(
@@ -33,10 +33,9 @@ def layer(
     """
     row, parameters = suite.find(kind), dict(parameters or {})
     python = engine != CPP
-    lines = [
-        f'name: "{name}" type: "{"Python" if python else kind}" ' + _each("bottom", bottoms),
-        _each("top", tops),
-    ]
+    head = f'name: "{name}" type: "{"Python" if python else kind}" ' + _each("bottom", bottoms)
+    whole = f"{head} {_each('top', tops)}"
+    lines = [whole] if len(whole) <= HEAD_WIDTH else [head, _each("top", tops)]
     if loss_weight is None and python and row.loss:
         loss_weight = 1
     if loss_weight is not None:
