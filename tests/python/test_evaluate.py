@@ -110,7 +110,7 @@ def test_bad_pairs_are_one_line(embeddings, tmp_path, command, text, message):
         ({"embeddings": np.eye(3)}, "has no array 'labels'"),
         ({"embeddings": np.eye(3), "labels": np.arange(2)}, "embeddings (3, 3) and labels (2,)"),
         ({"embeddings": np.empty((0, 3)), "labels": np.arange(0)}, "empty"),
-        ({"embeddings": np.diag([1, np.nan, 1]), "labels": [0, 0, 1]}, "not finite"),
+        ({"embeddings": np.diag([1, np.nan, 1]), "labels": [0, 0, 1]}, "holds NaN or Inf"),
         ({"embeddings": np.eye(3), "labels": [1, 1, 1]}, "pairs of both kinds"),
     ],
 )

@@ -44,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="see COMMAND --help")
+    for stream in (sys.stdout, sys.stderr):  # a name that is no UTF-8 must be said, too
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     chosen = parser.parse_args(argv)
     return _run(chosen.command, chosen.arguments)
 

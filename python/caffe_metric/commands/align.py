@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from caffe_metric.commands.arguments import size_argument
+from caffe_metric.commands.arguments import finite, size_argument
 from caffe_metric.data.alignment import eyes_similarity, read_list, template_similarity, warp
 from caffe_metric.data.lists import labelled_lines
 from caffe_metric.support.errors import UserError
@@ -25,8 +25,8 @@ def add_arguments(parser):
     parser.add_argument("list", metavar="IMAGE_LIST")
     parser.add_argument("out", metavar="OUT_DIR")
     parser.add_argument("--size", type=size_argument, default=(112, 112), metavar="WxH")
-    parser.add_argument("--ec-mc-y", type=float, metavar="D", help="eyes' middle to mouth's")
-    parser.add_argument("--ec-y", type=float, metavar="Y", help="with --ec-mc-y; default: D")
+    parser.add_argument("--ec-mc-y", type=finite, metavar="D", help="eyes' middle to mouth's")
+    parser.add_argument("--ec-y", type=finite, metavar="Y", help="with --ec-mc-y; default: D")
 
 
 def run(args):

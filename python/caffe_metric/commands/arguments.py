@@ -1,20 +1,73 @@
-"""Types of arguments that several commands take."""
+"""Types of arguments that several commands take. A wrong value is wrong usage: exit status 2."""
 
 from __future__ import annotations
 
 import argparse
+import math
+
+# Seeds are those of Caffe, too, whose generator takes 32 bits.
+MOST = 2**32 - 1
+SIDE = 1 << 15  # pixels, greatest width or height
 
 
 def size_argument(text):
-    """An argparse type: WIDTHxHEIGHT."""
+    """WIDTHxHEIGHT, in pixels."""
     width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    if not (_is_number(width) and _is_number(height)):
         raise argparse.ArgumentTypeError(f"WIDTHxHEIGHT expected, not '{text}'")
+    if not (0 < int(width) <= SIDE and 0 < int(height) <= SIDE):
+        raise argparse.ArgumentTypeError(f"sides are 1 to {SIDE} pixels, not '{text}'")
     return int(width), int(height)
 
 
 def positive(text):
-    """An argparse type: an integer of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a number of at least 1 expected, not '{text}'")
+    """An integer of at least 1."""
+    return _integer(text, 1)
+
+
+def natural(text):
+    """An integer of at least 0: a seed, the number of a device."""
+    return _integer(text, 0)
+
+
+def finite(text):
+    """A number that is neither NaN nor infinite."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a number expected, not '{text}'") from None
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"a finite number expected, not '{text}'")
+    return number
+
+
+def naturals(text):
+    """Integers of at least 0, with commas between."""
+    return _list(natural, text) if text else []
+
+
+def positives(text):
+    """Integers of at least 1, with commas between."""
+    return _list(positive, text)
+
+
+def numbers(text):
+    """Finite numbers, with commas between."""
+    return _list(finite, text)
+
+
+def _list(one, text):
+    try:
+        return [one(word) for word in text.split(",")]
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"'{text}': {error}") from None
+
+
+def _integer(text, least):
+    if not _is_number(text) or not least <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"an integer of {least} to {MOST} expected, not '{text}'")
     return int(text)
+
+
+def _is_number(text):
+    return text.isdecimal() and len(text) < 20

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffe_metric.commands.arguments import positive, size_argument
+from caffe_metric.commands.arguments import natural, naturals, positive, size_argument
 from caffe_metric.data.conversion import convert, keep_classes
 from caffe_metric.data.order import ORDERS
 from caffe_metric.data.picture import Picture
@@ -38,8 +38,8 @@ def add_arguments(parser):
     parser.add_argument(
         "--epochs", type=positive, default=1, help="how often to write all, shuffled anew"
     )
-    parser.add_argument("--exclude-classes", type=_label_list, default=[], metavar="2,5,8")
-    parser.add_argument("--include-classes", type=_label_list, default=[], metavar="2,5,8")
+    parser.add_argument("--exclude-classes", type=naturals, default=[], metavar="2,5,8")
+    parser.add_argument("--include-classes", type=naturals, default=[], metavar="2,5,8")
     parser.add_argument("--relabel", action="store_true", help="number the classes 0 ... C-1")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first N of each class")
     parser.add_argument("--size", type=size_argument, metavar="WxH", help="resize the images")
@@ -47,7 +47,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--encoded", action="store_true", help="keep the files' bytes; the Data layer decodes them"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural, default=0)
     parser.add_argument("--force", action="store_true", help="replace OUT.lmdb")
 
 
@@ -73,7 +73,3 @@ def run(args):
     classes = len(np.unique(source.labels))
     print(f"{args.out}: {count} records of {len(source.labels)} images in {classes} classes")
     return 0
-
-
-def _label_list(text):
-    return [int(word) for word in text.split(",") if word]

@@ -12,12 +12,12 @@ import json
 import tempfile
 from pathlib import Path
 
+from caffe_metric.commands.arguments import positives
 from caffe_metric.deployment.deploy import deploy
 from caffe_metric.nets import netfile
 from caffe_metric.support import child
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
-from caffe_metric.support.strings import without_prefix
 
 
 def add_arguments(parser):
@@ -26,7 +26,7 @@ def add_arguments(parser):
     parser.add_argument("--blob", metavar="B", help="the output; default: what the loss reads")
     parser.add_argument(
         "--shape",
-        type=lambda text: [int(word) for word in text.split(",")],
+        type=positives,
         metavar="C,H,W",
         help="of an image; default: as the net's Data layer reads them",
     )
@@ -42,7 +42,7 @@ def run(args):
             lambda: deploy(args.net, args.weights, args.blob, Path(folder), args.shape)
         )
         if not outcome.ok:
-            raise UserError(f"{args.net}: {without_prefix(outcome.last_words, 'UserError: ')}")
+            raise UserError(f"{args.net}: {outcome.last_words}")
         parity = outcome.value
         for name in ("deploy.prototxt", "deploy.caffemodel"):
             with replacing(Path(args.out, name)) as path:

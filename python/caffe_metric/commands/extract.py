@@ -8,7 +8,7 @@ deploy net, where --scale, --mean and --crop say it. The data is an LMDB, or a l
 
 from __future__ import annotations
 
-from caffe_metric.commands.arguments import positive
+from caffe_metric.commands.arguments import finite, natural, numbers, positive
 from caffe_metric.evaluation.extraction import extract, save
 
 
@@ -19,17 +19,17 @@ def add_arguments(parser):
     parser.add_argument("--blob", required=True, metavar="B", help="the embedding's blob")
     parser.add_argument("-o", dest="out", required=True, metavar="F.npz")
     parser.add_argument("--batch", type=positive, default=100)
-    parser.add_argument("--gpu", type=int, metavar="ID")
+    parser.add_argument("--gpu", type=natural, metavar="ID")
     deploy = parser.add_argument_group("for a net that begins with an Input layer")
-    deploy.add_argument("--scale", type=float, default=1.0, help="after the mean is taken off")
+    deploy.add_argument("--scale", type=finite, default=1.0, help="after the mean is taken off")
     deploy.add_argument(
         "--mean",
-        type=lambda text: [float(word) for word in text.split(",")],
+        type=numbers,
         default=[],
         metavar="B,G,R",
         help="one number, or one a channel",
     )
-    deploy.add_argument("--crop", type=int, default=0, metavar="SIZE", help="of the middle")
+    deploy.add_argument("--crop", type=natural, default=0, metavar="SIZE", help="of the middle")
 
 
 def run(args):

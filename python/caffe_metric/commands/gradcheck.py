@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+from caffe_metric.commands.arguments import finite, natural, positive
 from caffe_metric.gradients.check import FAIL, PROBES, TOLERANCE, UNCLEAR, gradcheck
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
@@ -23,12 +24,12 @@ def add_arguments(parser) -> None:
     parser.add_argument("--data", metavar="F.npz", help="arrays for the net's inputs, by name")
     parser.add_argument("--phase", choices=["train", "test"], default="train")
     parser.add_argument("--json", metavar="F", help="writes the table to a file too")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural, default=0)
     parser.add_argument(
-        "--tolerance", type=float, default=TOLERANCE, help="greatest relative error (%(default)s)"
+        "--tolerance", type=finite, default=TOLERANCE, help="greatest relative error (%(default)s)"
     )
     parser.add_argument(
-        "--probes", type=int, default=PROBES, help="elements to perturb a blob (%(default)s)"
+        "--probes", type=positive, default=PROBES, help="elements to perturb a blob (%(default)s)"
     )
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffe_metric.commands.arguments import positive
+from caffe_metric.commands.arguments import finite, natural, positive
 from caffe_metric.data.lists import join_names, labelled_lines
 from caffe_metric.data.mining import STRATEGIES, mine
 from caffe_metric.evaluation.report import load
@@ -29,10 +29,10 @@ def add_arguments(parser):
     parser.add_argument("-o", dest="out", required=True, metavar="triplets.txt")
     parser.add_argument("--list", metavar="L.txt", help="also the images in order, with labels")
     parser.add_argument("--strategy", choices=STRATEGIES, default="semihard")
-    parser.add_argument("--margin", type=float, default=0.2)
+    parser.add_argument("--margin", type=finite, default=0.2)
     parser.add_argument("--negatives", type=positive, default=1, metavar="N", help="per anchor")
     parser.add_argument("--neighbours", type=positive, default=100, metavar="K", help="looked at")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=natural, default=0)
 
 
 def run(args):

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from caffe_metric.commands.arguments import positive
 from caffe_metric.nets import iteration as weights_command
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.progress import Progress
@@ -27,7 +28,7 @@ def add_arguments(parser):
     start.add_argument("--weights", metavar="W.caffemodel", help="start from these weights")
     start.add_argument("--resume", action="store_true", help="go on from the newest snapshot")
     parser.add_argument("--log", metavar="F", help="keep Caffe's log (see `plot`)")
-    parser.add_argument("--threads", type=int, metavar="N", help="BLAS threads")
+    parser.add_argument("--threads", type=positive, metavar="N", help="BLAS threads")
 
 
 def run(args):

@@ -11,20 +11,18 @@ says, for a solver state plus the iterations done so far.
 
 from __future__ import annotations
 
+from caffe_metric.commands.arguments import natural
 from caffe_metric.nets.iteration import fit
-from caffe_metric.support.errors import UserError
 
 
 def add_arguments(parser) -> None:
     parser.add_argument("source", metavar="IN")
     parser.add_argument("target", metavar="OUT")
     parser.add_argument("--net", metavar="NET.prototxt", required=True)
-    parser.add_argument("--iteration", metavar="T", type=int, help="the iteration count to set")
+    parser.add_argument("--iteration", metavar="T", type=natural, help="the iteration count to set")
 
 
 def run(args) -> int:
-    if args.iteration is not None and args.iteration < 0:
-        raise UserError(f"--iteration is {args.iteration}, must be >= 0")
     for line in fit(args.source, args.target, args.net, args.iteration):
         print(line)
     return 0

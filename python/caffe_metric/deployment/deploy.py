@@ -7,6 +7,7 @@ import tempfile
 import numpy as np
 
 from caffe_metric.nets import netfile
+from caffe_metric.nets.filling import fill
 from caffe_metric.nets.prune import ancestors, layers_of_phase
 from caffe_metric.nets.roles import kind, row_of
 from caffe_metric.nets.stock import to_stock
@@ -37,7 +38,8 @@ def deploy(net_path, weights, blob, folder, shape=None):
     begin, input_name = _with_input(net, blob, shape)
     before_path = folder / "before.prototxt"
     before_path.write_text(str(begin))
-    before = caffe.Net(str(before_path), TEST, weights=str(weights))
+    before = caffe.Net(str(before_path), TEST)
+    fill(before, weights)
     shapes = {name: tuple(values.data.shape) for name, values in before.blobs.items()}
     old = [layer for layer in begin.layer if layer.type != "Input"]
     rewritten = to_stock(old, shapes)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from caffe_metric.nets import netfile
+from caffe_metric.nets.filling import fill
 from caffe_metric.support import child
 from caffe_metric.support.errors import UserError
 
@@ -65,7 +66,8 @@ def _build(net, weights, blob):
     """The net, its input's name, its output's name, and the shape of an image."""
     import caffe
 
-    built = caffe.Net(str(net), TEST, weights=str(weights))
+    built = caffe.Net(str(net), TEST)
+    fill(built, weights)
     if len(built.inputs) != 1:
         raise ValueError(f"the net has {len(built.inputs)} inputs, must have 1")
     if blob is None and len(built.outputs) != 1:

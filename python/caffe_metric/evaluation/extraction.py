@@ -14,12 +14,12 @@ import numpy as np
 
 from caffe_metric.data.lists import check_labels, labelled_lines, read_labelled
 from caffe_metric.data.lmdb_file import lmdb_names
+from caffe_metric.nets.filling import fill
 from caffe_metric.nets.prune import ancestors, layers_of_phase
 from caffe_metric.support import child
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
 from caffe_metric.support.progress import Progress
-from caffe_metric.support.strings import without_prefix
 from caffe_metric.support.text import write_text
 from caffe_metric.training.solver import parse
 
@@ -98,7 +98,7 @@ def extract(net_path, weights, data, blob, batch=100, gpu=None, **transform):
             )
         )
     if not outcome.ok:
-        raise UserError(f"{net_path}: {without_prefix(outcome.last_words, 'UserError: ')}")
+        raise UserError(f"{net_path}: {outcome.last_words}")
     return (*outcome.value, names)
 
 
@@ -136,7 +136,8 @@ def _forward(net_path, weights, data, files, blob, batch, gpu, count, progress, 
         )
         path = Path(folder, "net.prototxt")
         path.write_text(str(message))
-        net = caffe.Net(str(path), caffe.TEST, weights=str(weights))
+        net = caffe.Net(str(path), caffe.TEST)
+        fill(net, weights)
     embeddings, labels = [], []
     batches = range(-(-count // min(batch, count)))
     with progress:

@@ -10,6 +10,7 @@ from caffe_metric.evaluation.metrics import clustering, retrieval, verification
 from caffe_metric.evaluation.metrics.pairs import pair_scores, read_pairs
 from caffe_metric.evaluation.metrics.similarity import pair_similarities
 from caffe_metric.support import tables
+from caffe_metric.support.arrays import read_npz
 from caffe_metric.support.errors import UserError
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4)
@@ -73,21 +74,39 @@ def measure(embeddings, labels, verified) -> Report:
 
 
 def load(path):
-    """The arrays of an .npz file: (embeddings, labels, names or None). Raises UserError."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}") from error
+    """(embeddings [N, D], labels int64 [N], names [N] or None) of a file. Raises UserError."""
+    arrays = read_npz(path)
     for name in ("embeddings", "labels"):
         if name not in arrays:
             raise UserError(f"{path}: has no array '{name}'")
     embeddings, labels, names = arrays["embeddings"], arrays["labels"], arrays.get("names")
     if embeddings.ndim != 2 or labels.shape != (len(embeddings),):
         raise UserError(f"{path}: embeddings {embeddings.shape} and labels {labels.shape}")
-    if not len(labels):
+    if not embeddings.size:
         raise UserError(f"{path}: empty")
-    return embeddings, labels, names
+    if names is not None and names.shape != labels.shape:
+        raise UserError(f"{path}: {len(labels)} labels and names of shape {names.shape}")
+    return _real(path, embeddings), _numbered(path, labels), names
+
+
+def _real(path, embeddings):
+    if embeddings.dtype.kind not in "fiu":
+        raise UserError(f"{path}: embeddings are {embeddings.dtype}, must be numbers")
+    good = np.isfinite(embeddings).all(axis=1)
+    if not good.all():
+        raise UserError(f"{path}: row {np.argmin(good)} of the embeddings holds NaN or Inf")
+    return embeddings if embeddings.dtype.kind == "f" else embeddings.astype(np.float32)
+
+
+def _numbered(path, labels):
+    """Labels as int64; names of classes are numbered in their order."""
+    if labels.dtype.kind in "US":
+        return np.unique(labels, return_inverse=True)[1]
+    with np.errstate(invalid="ignore"):
+        whole = labels.astype(np.int64) if labels.dtype.kind in "fiub" else None
+    if whole is None or not (whole == labels).all():
+        raise UserError(f"{path}: labels are {labels.dtype}, must be integers, or names of classes")
+    return whole
 
 
 def verify(roc):

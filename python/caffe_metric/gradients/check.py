@@ -15,6 +15,7 @@ import numpy as np
 from caffe_metric.gradients import finite_differences
 from caffe_metric.nets import isolate, netfile, roles
 from caffe_metric.support import child, tables
+from caffe_metric.support.arrays import read_npz
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.progress import Progress
 
@@ -95,23 +96,17 @@ def gradcheck(
     def wanted(known) -> bool:
         return bool(known.bottom) and layer in (None, known.name)
 
-    values = _load(data) if data else {}
+    values = read_npz(data) if data else {}
     outcome = child.run(lambda: isolate.capture(path, net, number, weights, values, seed, wanted))
     if not outcome.ok:
         raise UserError(f"{path}: the net does not run: {one_line(outcome.last_words)}")
+    if not outcome.value:
+        raise UserError(f"{path}: has no layer to check")
     findings = Findings()
     with Progress() as progress:
         for kept in progress.each(outcome.value, "checking gradients"):
             findings += _check_in_child(kept, seed, tolerance, probes)
     return findings
-
-
-def _load(path: str) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}") from error
 
 
 def _check_in_child(kept, seed, tolerance, probes) -> list[Finding]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from caffe.proto import caffe_pb2
+from google.protobuf.message import DecodeError
 
 import caffe
 from caffe_metric.data.identity import batches
@@ -16,6 +17,8 @@ from caffe_metric.data.lists import check_labels
 from caffe_metric.data.picture import Picture
 from caffe_metric.layers.base import MetricLayer
 from caffe_metric.nets.schema import Enum, Field, Message
+from caffe_metric.support.arrays import read_npy
+from caffe_metric.support.errors import UserError
 
 LAYOUT = Enum("Layout", {"PK": 0, "PAIRS": 1, "TRIPLETS": 2, "THIRDS": 3, "SHUFFLED": 4})
 
@@ -160,14 +163,14 @@ class IdentityDataLayer(MetricLayer):
             return None
         try:
             return _read_mean(Path(p.mean_file))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, UserError, DecodeError) as error:
             raise ValueError(f"mean_file: {error}") from None
 
 
 def _read_mean(path: Path) -> np.ndarray:
     """[channels, height, width] or [channels, 1, 1]."""
     if path.suffix == ".npy":
-        mean = np.load(path).astype(np.float32)
+        mean = read_npy(path).astype(np.float32)
         return mean[:, None, None] if mean.ndim == 1 else mean
     blob = caffe_pb2.BlobProto.FromString(path.read_bytes())
     shape = blob.shape.dim or (blob.num, blob.channels, blob.height, blob.width)

@@ -29,6 +29,8 @@ def check(path: str, weights: str | None = None, build: bool = False) -> list[Fi
             )
         ]
     layers = list(net.layer)
+    if not layers:
+        return [Finding("error", "has no layers")]
     lines = dict(zip(map(id, layers), layer_lines(text)))
     findings = []
     for phase in view.PHASES:

@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 
 from caffe_metric.nets import one_layer, roles
+from caffe_metric.support.errors import UserError
 
 
 @dataclass
@@ -76,6 +77,12 @@ def _replace_zero_weights(kept: Captured, layer, seed: int) -> None:
 
 def fill_inputs(built, layers, data, rng) -> None:
     """Input blobs get the given values, or ones that suit the layers that read them."""
+    for name, values in data.items():
+        if name not in built.inputs:
+            known = ", ".join(f"'{known}'" for known in built.inputs) or "no input"
+            raise UserError(f"'{name}' is no input of the net, which has {known}")
+        if values.dtype.kind not in "fiub":
+            raise UserError(f"'{name}' holds {values.dtype}, must be numbers")
     for name in built.inputs:
         blob = built.blobs[name]
         if name in data:

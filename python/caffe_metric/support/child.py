@@ -22,13 +22,16 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
+from caffe_metric.support.errors import UserError
+
 
 @dataclass(frozen=True)
 class Outcome:
     """How a child process ended.
 
     value: what the function returned (None where it did not).
-    error: the exception it raised, as "Type: message" (None where it raised none).
+    error: the exception it raised, as "Type: message", a UserError as its message (None where it
+        raised none).
     signal: the signal that ended it (0 where it ended by itself). SIGABRT after a CHECK.
     stderr: all that it wrote there.
     timed_out: it was still running at the time limit.
@@ -111,7 +114,8 @@ def _child(function, writer: int, errors) -> None:
             answer = (function(), None)
         except BaseException as error:
             traceback.print_exc()
-            answer = (None, f"{type(error).__name__}: {error}")
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            answer = (None, f"{kind}{error}")
         sys.stdout.flush()
         with os.fdopen(writer, "wb") as pipe:
             pickle.dump(answer, pipe)

@@ -56,8 +56,3 @@ def read_lines(path) -> list[tuple[int, str]]:
 def write_text(path, text: str) -> None:
     """Writes UTF-8; names that are none, as the bytes they were."""
     Path(path).write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
-
-
-def shown(name: str) -> str:
-    """A name for a message: characters that cannot be printed as escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()
