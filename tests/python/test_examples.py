@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -51,3 +52,49 @@ def test_readmes_name_files_that_exist():
     for readme in EXAMPLES.glob("*/README.md"):
         for path in re.findall(r"examples/[\w./]+\w", readme.read_text(encoding="utf-8")):
             assert (EXAMPLES.parent / path).exists(), f"{readme}: {path}"
+
+
+def run_example(name, *arguments):
+    path = EXAMPLES / "08_python" / name
+    done = subprocess.run(
+        [sys.executable, path, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_loss_and_a_report_in_python():
+    before, after = re.findall(r" (0\.\d{4})", run_example("loss.py"))
+    assert float(after) < float(before)
+    pytest.importorskip("sklearn")
+    auc = re.search(r"AUC +(0\.\d+)", run_example("evaluate.py"))
+    assert float(auc.group(1)) == pytest.approx(0.87, abs=0.01)
+
+
+def test_nets_in_python(tmp_path):
+    need("cpp")
+    assert "triplet_loss_param {\n    margin: 0.2" in run_example("netspec.py")
+    found = run_example("gradcheck.py", EXAMPLES / "05_wrong_gradient" / "net.prototxt")
+    assert re.search(r"forgetful .* FAIL ", found)
+    net = tmp_path / "net.prototxt"
+    net.write_text(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 } } }\n'
+        'layer { name: "unit" type: "Norm" bottom: "data" top: "unit" }\n'
+    )
+    model = tmp_path / "net.caffemodel"
+    model.write_bytes(b"")
+    assert run_example("embed.py", net, model).strip() == "(10, 3)"
+
+
+def test_the_notebook_runs():
+    """Its code cells, one after another, as a kernel runs them."""
+    pytest.importorskip("sklearn")
+    cells = json.loads((EXAMPLES / "08_python" / "digits.ipynb").read_text(encoding="utf-8"))
+    names = {}
+    for number, cell in enumerate(cells["cells"]):
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
+    before, after = (names[report]["verification"]["auc"] for report in ("before", "after"))
+    assert before == pytest.approx(0.872, abs=0.005)
+    assert after > 0.95
