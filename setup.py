@@ -2,11 +2,14 @@
 
 The extension `caffe_metric._core` is optional: without a C++ compiler the
 package installs, and its layers use NumPy.  The files that go into a Caffe
-tree are copied into the package, for `caffe-metric patch`.
+tree are copied into the package, for `caffe-metric patch`, and what protoc
+makes of proto/ is packaged, so that no installed package needs it.
 """
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
@@ -15,6 +18,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "python"))
 # What a Caffe tree is given; LICENSE because the files are copied on.
 TREE = ("LICENSE", "proto/*", "include/**/*", "src/caffe/**/*", "tests/cpp/*")
 
@@ -34,10 +38,24 @@ class BuildPyWithTree(build_py):
             for name, target in self._tree_files():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self.copy_file(str(ROOT / name), str(target))
+            self._write_descriptors()
 
     def get_outputs(self, include_bytecode=True):
         own = [] if self.editable_mode else [str(target) for _, target in self._tree_files()]
-        return super().get_outputs(include_bytecode) + own
+        return (
+            super().get_outputs(include_bytecode) + own + ([str(self._descriptors)] if own else [])
+        )
+
+    @property
+    def _descriptors(self):
+        return Path(self.build_lib, "caffe_metric", "nets", "descriptors.binpb")
+
+    def _write_descriptors(self):
+        from caffe_metric.nets import descriptors
+
+        texts = (descriptors.HERE / descriptors.PART, ROOT / "proto" / descriptors.OURS)
+        made = descriptors.compiled(*(path.read_text(encoding="utf-8") for path in texts))
+        self._descriptors.write_bytes(made)
 
     def _tree_files(self):
         folder = Path(self.build_lib, "caffe_metric", "_tree")
@@ -66,6 +84,9 @@ def extensions() -> list[Pybind11Extension]:
 ParallelCompile("CMAKE_BUILD_PARALLEL_LEVEL", default=0).install()
 setup(
     package_dir={"": "python"},
+    package_data={"caffe_metric.nets": ["*.proto"]},
+    # For what protoc makes of proto/, on a machine that has none.
+    setup_requires=[] if shutil.which("protoc") else ["grpcio-tools"],
     py_modules=[Path(name).stem for name in names("python/*.py")],
     ext_modules=extensions(),
     cmdclass={"build_ext": build_ext, "build_py": BuildPyWithTree},

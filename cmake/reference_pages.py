@@ -97,7 +97,7 @@ def _table(message) -> str:
     rows = ["| parameter | type | default | meaning |", "| --- | --- | --- | --- |"]
     for field in message.fields:
         default = "" if field.default is None else f"`{show(field.default)}`"
-        comment = _escape(field.comment) or (f"see {field.type} below" if field.enum else "")
+        comment = _escape(field.comment)
         if not comment:
             raise Incomplete(
                 f"proto/caffe_metric.proto: {message.name}.{field.name} has no comment"
@@ -109,9 +109,11 @@ def _table(message) -> str:
 def _enums(message) -> list[str]:
     parts = []
     for enum in message.enums.values():
-        about = f" {enum.comment}" if enum.comment else ""
-        values = ", ".join(f"`{name}` ({number})" for name, number in enum.values.items())
-        parts.append(f"{enum.name}: {values}.{about}")
+        lines = [f"{enum.name}:{' ' + enum.comment if enum.comment else ''}", ""]
+        for name, number in enum.values.items():
+            meaning = enum.meanings.get(name)
+            lines.append(f"- `{name}` ({number}){': ' + meaning if meaning else ''}")
+        parts.append("\n".join(lines))
     return parts
 
 

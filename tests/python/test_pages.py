@@ -53,8 +53,8 @@ def test_a_page_holds_every_parameter_with_its_default_and_meaning(row):
 
 
 def test_a_parameter_without_a_meaning_is_refused(monkeypatch, capsys):
-    bare = schema.parse("message L2NormParameter { optional float eps = 1; }")
-    monkeypatch.setattr(pages.schema, "message", lambda name: bare.messages["L2NormParameter"])
+    bare = schema.Message("L2NormParameter", (schema.Field("eps", "float", 1),))
+    monkeypatch.setattr(pages.schema, "message", lambda name: bare)
     assert pages.main(["--check"]) == 1
     assert "L2NormParameter.eps has no comment" in capsys.readouterr().err
 

@@ -1,9 +1,14 @@
-"""The parser of proto/caffe_metric.proto, and the checks of parameters that are built on it."""
+"""The schema of proto/caffe_metric.proto, and the checks of parameters that are built on it."""
 
 from __future__ import annotations
 
+import shutil
+import sys
+
 import pytest
-from caffe_metric.nets import schema
+from caffe_metric.nets import descriptors, schema
+from caffe_metric.support.errors import UserError
+from google.protobuf import descriptor_pb2
 
 
 def test_every_message_of_the_file_is_known():
@@ -88,37 +93,66 @@ def test_integers_of_64_bits_keep_all_bits():
 
 PROTO = """
 // Alone.
+syntax = "proto2";
+package caffe;
+
+// Not of a message.
 
 // Of a message.
 message M { // not of a field
-  enum E { A = 0; /* of B */ B = 5; }
-  // Of x.
+  enum E {
+    A = 0;
+    /* of B */
+    B = 5;
+  }
+  // Of x,
+  // and more.
   optional float x=1[default=-1.5e3];
-  repeated E e = 2 [default = B, deprecated = true] ;
+  repeated E e = 2 [deprecated = true] ;
+  optional E f = 5 [default = B];
   optional string s = 3 [default = "a;b}"];
+  optional BlobShape shape = 4;
+}
+message LayerParameter {
+  optional M m_param = 7;
 }
 """
 
 
+def compiled(text):
+    """The schema that protoc makes of a file like ours."""
+    if not shutil.which("protoc"):
+        pytest.skip("there is no protoc")
+    part = (descriptors.HERE / descriptors.PART).read_text(encoding="utf-8")
+    made = descriptor_pb2.FileDescriptorSet.FromString(descriptors.compiled(part, text))
+    return schema.read(made.file[-1])
+
+
 def test_layout_of_the_file_does_not_matter():
-    message = schema.parse(PROTO).messages["M"]
+    found = compiled(PROTO)
+    message = found.messages["M"]
     assert message.comment == "Of a message."
     assert message.field("x").default == -1500.0
-    assert message.field("x").comment.endswith("Of x.")
+    assert message.field("x").comment == "Of x, and more."
     assert message.field("e").repeated
-    assert message.field("e").default == "B"
+    assert message.field("e").default is None
+    assert message.field("f").default == "B"
+    assert message.field("s").default == "a;b}"
+    assert message.field("shape").type == "BlobShape"
     assert message.enums["E"].values == {"A": 0, "B": 5}
+    assert message.enums["E"].meanings == {"A": "", "B": "of B"}
+    assert [(field.name, field.type, field.number) for field in found.layer_fields] == [
+        ("m_param", "M", 7)
+    ]
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("message M { optional float", "proto: ends where"),
-        ("message M [", "proto: '\\[' where '{' should stand"),
-        ("message M { maybe float x = 1; }", "'maybe' where a field's label should stand"),
-        ("message M {\n ? }", "proto: line 2: unexpected '\\?'"),
-    ],
-)
-def test_broken_files_are_refused(text, message):
-    with pytest.raises(ValueError, match=message):
-        schema.parse(text)
+def test_a_broken_file_is_refused():
+    with pytest.raises(UserError, match='caffe_metric.proto:.*"message" expects|Expected'):
+        compiled(PROTO.replace("optional float", "maybe float"))
+
+
+def test_a_checkout_without_protoc_says_so(monkeypatch):
+    monkeypatch.setattr(descriptors.shutil, "which", lambda name: None)
+    monkeypatch.setitem(sys.modules, "grpc_tools", None)
+    with pytest.raises(UserError, match="needs protoc: install"):
+        descriptors.compiled("", "")

@@ -1,7 +1,7 @@
-"""Names, types, defaults and meaning of the layers' parameters, read from proto/caffe_metric.proto.
+"""Names, types, defaults and meaning of the layers' parameters, of proto/caffe_metric.proto.
 
-The proto file is the one truth about parameters. This module parses it, so that Python knows the
-same names and defaults as C++ without a list of its own:
+The proto file is the one truth about parameters. This module reads what protoc made of it, so that
+Python knows the same names and defaults as C++ without a list of its own:
 
     >>> schema.message("TripletLossParameter").field("margin").default
     1.0
@@ -11,6 +11,7 @@ same names and defaults as C++ without a list of its own:
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import math
@@ -20,13 +21,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from caffe_metric.support import paths
+from caffe_metric.nets import descriptors
 
 INTEGER_RANGES = {
     "int32": (-(2**31), 2**31 - 1),
     "uint32": (0, 2**32 - 1),
     "int64": (-(2**63), 2**63 - 1),
     "uint64": (0, 2**64 - 1),
+}
+
+# Names of descriptor.proto's scalar types.
+TYPES = {
+    1: "double",
+    2: "float",
+    3: "int64",
+    4: "uint64",
+    5: "int32",
+    8: "bool",
+    9: "string",
+    13: "uint32",
 }
 
 # LossParameter.NormalizationMode of Caffe; Python layers read it from param_str.
@@ -40,6 +53,7 @@ class Enum:
     name: str
     values: Mapping[str, int]
     comment: str = ""
+    meanings: Mapping[str, str] = field(default_factory=dict)
 
     def parse(self, value) -> str:
         """The name of an enum value that is given as a name or a number."""
@@ -127,8 +141,8 @@ class Schema:
 
 @functools.lru_cache(maxsize=1)
 def load() -> Schema:
-    """The schema of the installed proto/caffe_metric.proto."""
-    return parse((paths.proto_dir() / "caffe_metric.proto").read_text(encoding="utf-8"))
+    """The schema of proto/caffe_metric.proto."""
+    return read(descriptors.load()[descriptors.OURS])
 
 
 def message(name: str) -> Message:
@@ -146,11 +160,54 @@ def refuse_unknown(values: Mapping, known: list[str]) -> None:
         raise ValueError(f"unknown parameter '{name}': {hint}")
 
 
-def parse(text: str) -> Schema:
-    """Parses proto2 text: messages with scalar, enum and message fields, nested enums, comments."""
-    messages = _Parser(text).file()
-    layer = messages.pop("LayerParameter", Message("LayerParameter", ()))
-    return Schema(messages, layer.fields)
+def read(file) -> Schema:
+    """The schema of a FileDescriptorProto that has its source info."""
+    comments = {
+        tuple(place.path): " ".join(place.leading_comments.split())
+        for place in file.source_code_info.location
+    }
+    found = {
+        one.name: _message(one, (MESSAGE_TYPE, number), comments)
+        for number, one in enumerate(file.message_type)
+    }
+    layer = found.pop(descriptors.FIELDS, Message("LayerParameter", ()))
+    return Schema(found, layer.fields)
+
+
+# Numbers of descriptor.proto's own fields, of which a place in the source is made.
+MESSAGE_TYPE, FIELD, ENUM_TYPE, ENUM_VALUE = 4, 2, 4, 2
+
+
+def _message(one, path, comments) -> Message:
+    enums = {}
+    for number, enum in enumerate(one.enum_type):
+        place = (*path, ENUM_TYPE, number)
+        meanings = {
+            value.name: comments.get((*place, ENUM_VALUE, k), "")
+            for k, value in enumerate(enum.value)
+        }
+        values = {value.name: value.number for value in enum.value}
+        enums[enum.name] = Enum(enum.name, values, comments.get(place, ""), meanings)
+    fields = tuple(
+        _field(field, enums, comments.get((*path, FIELD, number), ""))
+        for number, field in enumerate(one.field)
+    )
+    return Message(one.name, fields, enums, comments.get(path, ""))
+
+
+def _field(field, enums, comment: str) -> Field:
+    kind = field.type_name.rpartition(".")[2] or TYPES[field.type]
+    made = Field(
+        field.name,
+        kind,
+        field.number,
+        repeated=field.label == field.LABEL_REPEATED,
+        enum=enums.get(kind),
+        comment=comment,
+    )
+    if not field.HasField("default_value"):
+        return made
+    return dataclasses.replace(made, default=made.parse(field.default_value))
 
 
 def float32(value: float) -> float:
@@ -193,107 +250,3 @@ def _parse_integer(value, kind: str) -> int:
     if not lowest <= integer <= highest:
         raise ValueError(f"{integer} is out of the range of {kind}")
     return integer
-
-
-class _Parser:
-    """A recursive-descent parser of the part of proto2 that the fragment uses."""
-
-    TOKEN = re.compile(
-        r"""(?P<comment>//[^\n]*|/\*.*?\*/)
-          | (?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
-          | (?P<word>[-+]?[\w.]+(?:[-+]\d+)?)
-          | (?P<mark>[{}\[\]=;,])
-          | (?P<space>\s+)""",
-        re.VERBOSE | re.DOTALL,
-    )
-
-    def __init__(self, text: str):
-        self.tokens = []  # (token, the comment that stands before it)
-        self.position = 0
-        comment: list[str] = []
-        start = 0
-        while start < len(text):
-            match = self.TOKEN.match(text, start)
-            if match is None:
-                line = text.count("\n", 0, start) + 1
-                raise ValueError(f"proto: line {line}: unexpected {text[start]!r}")
-            start = match.end()
-            if match.lastgroup == "comment":
-                comment.append(match.group().strip("/* \n"))
-            elif match.lastgroup == "space":
-                if match.group().count("\n") > 1:
-                    comment = []  # an empty line ends a comment that belongs to nothing
-            else:
-                self.tokens.append((match.group(), " ".join(comment)))
-                comment = []
-
-    def next(self, expected: str | None = None) -> str:
-        if self.position >= len(self.tokens):
-            raise ValueError(f"proto: ends where {expected or 'more'} should follow")
-        token = self.tokens[self.position][0]
-        if expected is not None and token != expected:
-            raise ValueError(f"proto: {token!r} where {expected!r} should stand")
-        self.position += 1
-        return token
-
-    def file(self) -> dict[str, Message]:
-        messages = {}
-        while self.position < len(self.tokens):
-            comment = self.tokens[self.position][1]
-            word = self.next()
-            if word == "message":
-                parsed = self.message(comment)
-                messages[parsed.name] = parsed
-            else:  # syntax, package
-                while self.next() != ";":
-                    pass
-        return messages
-
-    def message(self, comment: str) -> Message:
-        name = self.next()
-        self.next("{")
-        enums: dict[str, Enum] = {}
-        declarations = []
-        while True:
-            about = self.tokens[self.position][1]
-            word = self.next()
-            if word == "}":
-                break
-            if word == "enum":
-                parsed = self.enum(about)
-                enums[parsed.name] = parsed
-            else:
-                declarations.append((word, *self.declaration(), about))
-        fields = tuple(self.field(enums, *declared) for declared in declarations)
-        return Message(name, fields, enums, comment)
-
-    def enum(self, comment: str) -> Enum:
-        name = self.next()
-        self.next("{")
-        values = {}
-        while (word := self.next()) != "}":
-            self.next("=")
-            values[word] = int(self.next())
-            self.next(";")
-        return Enum(name, values, comment)
-
-    def declaration(self):
-        kind, name = self.next(), self.next()
-        self.next("=")
-        number = int(self.next())
-        options = {}
-        while (mark := self.next()) != ";":
-            if mark in "[,":
-                option = self.next()
-                self.next("=")
-                options[option] = self.next()
-        return kind, name, number, options
-
-    @staticmethod
-    def field(enums, label, kind, name, number, options, comment) -> Field:
-        if label not in ("optional", "required", "repeated"):
-            raise ValueError(f"proto: {label!r} where a field's label should stand")
-        enum = enums.get(kind)
-        bare = Field(name, kind, number, None, label == "repeated", enum, comment)
-        default = bare.parse(options["default"]) if "default" in options else None
-        return Field(name, kind, number, default, label == "repeated", enum, comment)

@@ -19,6 +19,11 @@ def tree() -> Path:
     return _PACKAGE / "_tree"
 
 
+def installed() -> bool:
+    """Whether this is an installed package, not a checkout."""
+    return tree() != _CHECKOUT
+
+
 def proto_dir() -> Path:
     """The folder of `caffe_metric.proto`, the one truth about the layers' parameters."""
     return tree() / "proto"
