@@ -360,3 +360,85 @@ def test_caffe_itself(command, tmp_path):
     status, out, _ = command("lint", path, "--build")
     assert status == 1
     assert "TRAIN: Caffe itself says: Check failed" in out
+
+
+FROZEN = "param { lr_mult: 0 } param { lr_mult: 0 }"
+
+
+def over_a_trunk(trunk, parameters, rest):
+    """A MarginInnerProduct over an InnerProduct with the given params."""
+    text = margin(parameters, rest).replace('bottom: "data"', 'bottom: "trunk"')
+    layer = (
+        f'layer {{ name: "trunk" type: "InnerProduct" bottom: "data" top: "trunk" {trunk} '
+        "inner_product_param { num_output: 4 } }\n"
+    )
+    return text.replace('layer { name: "fc"', layer + 'layer { name: "fc"')
+
+
+def test_one_param_keeps_the_backward_pass_on(findings):
+    frozen = "param { lr_mult: 0 decay_mult: 0 }"
+    text = over_a_trunk(FROZEN, "num_output: 4", frozen)
+    only(findings(text), "warning", "iteration count has Caffe's default of 1", "second param")
+    assert findings(over_a_trunk(FROZEN, "num_output: 4", 2 * frozen)) == []
+    assert findings(over_a_trunk(FROZEN, "num_output: 4 persist_iteration: false", frozen)) == []
+
+
+def test_triplet_needs_a_backward_pass(findings):
+    """Over a frozen trunk Caffe runs none, where the prototxt gives both blobs lr_mult 0."""
+    frozen = "param { lr_mult: 0 decay_mult: 0 }"
+    text = over_a_trunk(FROZEN, "num_output: 4 triplet: true", 2 * frozen)
+    only(findings(text), "warning", "it copies nothing", "runs no backward pass")
+    assert findings("force_backward: true\n" + text) == []
+    for trunk, params in [("", 2 * frozen), (FROZEN, frozen), ("param { lr_mult: 0 }", 2 * frozen)]:
+        assert findings(over_a_trunk(trunk, "num_output: 4 triplet: true", params)) == []
+    off = "num_output: 4 triplet: true persist_iteration: false"
+    only(findings(over_a_trunk(FROZEN, off, frozen)), "warning", "it copies nothing")
+
+
+def test_a_trunk_without_bias_is_frozen_by_one_param(findings):
+    pytest.importorskip("caffe", reason="without pycaffe bias_term is not read")
+    frozen = "param { lr_mult: 0 decay_mult: 0 }"
+    text = over_a_trunk("param { lr_mult: 0 }", "num_output: 4 triplet: true", 2 * frozen)
+    text = text.replace("num_output: 4 }", "num_output: 4 bias_term: false }")
+    only(findings(text), "warning", "it copies nothing")
+
+
+def test_caffe_runs_backward_where_lint_says(tmp_path):
+    """The oracle of the two tests above: Caffe's own nets, by what their weights get."""
+    caffe = pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
+    frozen = "param { lr_mult: 0 decay_mult: 0 }"
+    loss = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }'
+    for params, copied in [(frozen, True), (2 * frozen, False)]:
+        path = tmp_path / "net.prototxt"
+        path.write_text(over_a_trunk(FROZEN, "num_output: 1 triplet: true", params) + loss)
+        net = caffe.Net(str(path), caffe.TRAIN)
+        net.blobs["data"].data[...] = 1
+        net.params["trunk"][0].data[...] = 1
+        net.params["fc"][0].data[...] = [[1, 0, 0, 0]]
+        moved = False
+        for _ in range(20):  # a class is copied with probability a half
+            net.forward()
+            net.backward()
+            moved |= abs(net.params["fc"][0].data[0, 1] - 0.5) < 1e-6
+        assert moved == copied
+
+
+@pytest.mark.parametrize("more", ["margin_in_test: true", ""])
+def test_lambda_of_a_test_net_stays(findings, more):
+    text = margin(f"num_output: 4 base: 100 gamma: 0.1 {more} persist_iteration: false")
+    if not more:
+        text = text.replace('top: "fc"', 'top: "fc" top: "lambda"')
+    only(findings(text), "warning", "lambda of a TEST net stays", "iteration 0")
+    assert findings(text.replace("persist_iteration: false", "")) == []
+    assert findings(text.replace(more or 'top: "lambda"', "")) == []
+
+
+def test_labels_that_are_one_float(findings, tmp_path):
+    images = tmp_path / "list.txt"
+    images.write_text(f"a.png 0\nb.png 0\nc.png {2**24}\nd.png {2**24}\n")
+    text = f"""
+layer {{ name: "data" type: "ImageData" top: "data" top: "label"
+  image_data_param {{ source: "{images}" batch_size: 4 }} }}
+layer {{ name: "loss" type: "TripletLoss" bottom: "data" bottom: "label" top: "loss" }}
+"""
+    only(findings(text), "error", "image 2", "label 16777216", "exact below 16777216 only")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from caffe_metric.data.lists import LABEL_LIMIT
 from caffe_metric.lint import shapes, sources
 from caffe_metric.lint.view import View
 from caffe_metric.nets import roles
@@ -49,6 +50,7 @@ def triplet_loss(view, layer, given) -> None:
         _groups(view, layer, given)
     elif len(layer.bottom) == 2:
         _one_label_a_row(view, layer)
+        _exact_labels(view, layer)
         _classes_meet(view, layer)
     elif len(layer.bottom) >= 3:
         _same_shapes(view, layer)
@@ -123,6 +125,7 @@ def rank_hard_loss(view, layer, given) -> None:
             f"than {given.neg_num} candidates",
         )
     _one_label_a_row(view, layer)
+    _exact_labels(view, layer)
     if given.pair_size < 2:
         view.error(layer, f"pair_size is {given.pair_size}, must be >= 2: an anchor, its positive")
         return
@@ -211,6 +214,7 @@ def margin_inner_product(view, layer, given) -> None:
         view.error(layer, f"scale is {given.scale:g}, must be > 0")
     _margin_params(view, layer, given)
     _one_label_a_row(view, layer)
+    _exact_labels(view, layer)
     if given.num_output:
         _label_range(view, layer, given.num_output)
 
@@ -234,6 +238,14 @@ def _margin_params(view, layer, given) -> None:
             "a Python layer cannot protect its iteration count: write "
             "param { } param { lr_mult: 0 decay_mult: 0 }",
         )
+    if view.phase == "TRAIN":
+        _frozen(view, layer, given, specs)
+    elif not given.persist_iteration and (given.margin_in_test or len(layer.top) > 1):
+        view.warning(
+            layer,
+            f"persist_iteration: false: lambda of a TEST net stays at its value for iteration "
+            f"{given.iteration}, while that of training is annealed",
+        )
     if given.triplet and view.phase == "TRAIN":
         learned = not specs or specs[0].lr_mult != 0
         decayed = not specs or specs[0].decay_mult != 0
@@ -246,6 +258,26 @@ def _margin_params(view, layer, given) -> None:
                 f"triplet: true takes the weights from the batch, {what} would move them: write "
                 "param { lr_mult: 0 decay_mult: 0 }",
             )
+
+
+def _frozen(view, layer, given, specs) -> None:
+    """Net::Init takes lr_mult 1 for a blob without a param, and so decides what runs backward."""
+    if not specs or specs[0].lr_mult:
+        return
+    if given.triplet and not view.runs_backward(layer):
+        view.warning(
+            layer,
+            "nothing is learned here or below, so Caffe runs no backward pass, in which "
+            "triplet: true copies features: it copies nothing. With persist_iteration and one "
+            "param { lr_mult: 0 decay_mult: 0 } only, Caffe runs it",
+        )
+    if given.persist_iteration and len(specs) == 1 and not given.triplet:
+        view.warning(
+            layer,
+            "one param { lr_mult: 0 }, but two blobs: the iteration count has Caffe's default of "
+            "1, so the backward pass runs for weights that are frozen. Write a second "
+            "param { lr_mult: 0 decay_mult: 0 }",
+        )
 
 
 def _label_range(view, layer, classes: int) -> None:
@@ -277,6 +309,19 @@ def _dummy_labels(view, layer, source, classes) -> None:
             layer,
             f"all labels are {value:g}, must be whole numbers from 0 to {classes - 1} for "
             f"num_output {classes}",
+        )
+
+
+def _exact_labels(view, layer) -> None:
+    """Labels that Caffe's floats tell apart."""
+    source = _label_source(view, layer)
+    known = sources.labels(source) if source is not None else None
+    if known and max(known) >= LABEL_LIMIT:
+        row = next(row for row, label in enumerate(known) if label >= LABEL_LIMIT)
+        view.error(
+            layer,
+            f"image {row} of {_source_name(source)} has label {known[row]}, but Caffe's 32-bit "
+            f"labels are exact below {LABEL_LIMIT} only: number the classes from 0",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from caffe_metric.lint import shapes
+from caffe_metric.lint import learning, shapes
 from caffe_metric.nets import isolate
 
 PHASES = ("TRAIN", "TEST")
@@ -14,7 +14,9 @@ PHASES = ("TRAIN", "TEST")
 class Finding:
     """Something to act on. line: of the layer in the file, 0 where it belongs to none."""
 
-    severity: str  # "error": Caffe would end the process; "warning": it would train wrongly
+    # "error": Caffe would end the process; "warning": it would train wrongly, or data is not here;
+    # "note": good to know
+    severity: str
     message: str
     line: int = 0
     layer: str = ""
@@ -29,7 +31,8 @@ class View:
     """The layers of a phase, with what is known in front of each.
 
     makers: {blob: the layer that wrote it last}. shapes: {blob: tuple with None for an unknown
-    number, or None}. Both are updated layer by layer, see `walk`.
+    number, or None}. learned: {blob: whether something below it is learned}. All are updated layer
+    by layer, see `walk`. forced: force_backward of the net.
     """
 
     phase: str
@@ -38,6 +41,8 @@ class View:
     layer_types: frozenset[str] | None
     makers: dict = field(default_factory=dict)
     shapes: dict = field(default_factory=dict)
+    learned: dict = field(default_factory=dict)
+    forced: bool = False
     findings: list[Finding] = field(default_factory=list)
 
     def error(self, layer, message: str) -> None:
@@ -56,6 +61,10 @@ class View:
             return None
         return self.shapes.get(layer.bottom[place])
 
+    def runs_backward(self, layer) -> bool:
+        """Whether Caffe runs the backward pass of a layer."""
+        return self.forced or learning.reaches(layer, self.learned)
+
     def rows(self, layer, place: int):
         """The first number of a bottom's shape, None where it is not known."""
         shape = self.shape(layer, place)
@@ -69,17 +78,19 @@ class View:
         """Yields each layer; what it makes is known after it."""
         for layer in self.layers:
             yield layer
+            learned = learning.reaches(layer, self.learned)
             made = shapes.infer(layer, [self.shapes.get(bottom) for bottom in layer.bottom])
             for place, top in enumerate(layer.top):
                 self.shapes[top] = made[place] if place < len(made) else None
                 self.makers[top] = layer
+                self.learned[top] = learned
 
 
 def of_phase(net, layers, phase: str, lines: dict[int, int], layer_types) -> View:
     """The view of a phase; the net's own inputs (`input:`) are made by no layer."""
     number = PHASES.index(phase)
     present = [layer for layer in layers if isolate.included(layer, number)]
-    view = View(phase, present, lines, layer_types)
+    view = View(phase, present, lines, layer_types, forced=net.force_backward)
     for place, name in enumerate(net.input):
         shape = None
         if place < len(net.input_shape):
