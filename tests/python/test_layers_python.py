@@ -22,7 +22,7 @@ from equal_lengths import zip_equal
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
 from caffe.proto import caffe_pb2
-from caffe_metric.layers import param_str
+from caffe_metric.nets import param_str
 from caffe_metric.rules import backend
 from caffe_metric.support.errors import UserError
 from caffe_metric.training.process import caffe_tool

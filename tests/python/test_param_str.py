@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
-
-from caffe_metric.layers import param_str
+from caffe_metric.nets import param_str
 
 
 @pytest.mark.parametrize(
@@ -34,3 +31,11 @@ def test_styles(text, values):
 def test_what_is_no_mapping_is_refused(text):
     with pytest.raises(ValueError, match="param_str is no YAML mapping"):
         param_str.parse(text)
+
+
+def test_what_is_written_is_read_again():
+    values = {"margin": 0.2, "swap": True, "weight_filler": {"type": "xavier"}, "mining": "ALL"}
+    assert param_str.written(values) == (
+        "{margin: 0.2, swap: true, weight_filler: {type: xavier}, mining: ALL}"
+    )
+    assert param_str.parse(param_str.written(values)) == values

@@ -14,6 +14,7 @@ import numpy as np
 
 from caffe_metric.data.lists import check_labels, labelled_lines, read_labelled
 from caffe_metric.data.lmdb_file import lmdb_names
+from caffe_metric.nets import netfile
 from caffe_metric.nets.filling import fill
 from caffe_metric.nets.prune import ancestors, layers_of_phase
 from caffe_metric.support import child
@@ -21,7 +22,6 @@ from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
 from caffe_metric.support.progress import Progress
 from caffe_metric.support.text import write_text
-from caffe_metric.training.solver import parse
 
 TEST = 1
 LABEL_BLOB = "caffe_metric_label"
@@ -117,7 +117,6 @@ def _names(data):
 
 
 def _forward(net_path, weights, data, files, blob, batch, gpu, count, progress, transform):
-    from caffe.proto import caffe_pb2
 
     import caffe
 
@@ -132,7 +131,7 @@ def _forward(net_path, weights, data, files, blob, batch, gpu, count, progress, 
             source = Path(folder, "list.txt")
             write_text(source, files)
         message, label = extraction_net(
-            parse(net_path, caffe_pb2.NetParameter()), source, blob, min(batch, count), **transform
+            netfile.read(str(net_path)), source, blob, min(batch, count), **transform
         )
         path = Path(folder, "net.prototxt")
         path.write_text(str(message))

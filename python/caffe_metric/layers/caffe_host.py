@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 
 import caffe
-from caffe_metric.layers import generator, param_str
+from caffe_metric.layers import generator
 from caffe_metric.layers.base import check_rows
+from caffe_metric.nets import param_str
 from caffe_metric.rules import backend
 from caffe_metric.support.errors import UserError
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 
-from google.protobuf import text_format
-
 from caffe_metric.lint import models, ours, view, wiring
 from caffe_metric.lint.view import Finding
 from caffe_metric.nets import netfile, netschema
 from caffe_metric.support import child
-from caffe_metric.support.errors import UserError
 from caffe_metric.support.strings import without_prefix
 
 
@@ -19,7 +16,7 @@ def check(path: str, weights: str | None = None, build: bool = False) -> list[Fi
     netfile.quiet_caffe()
     known = netschema.load()
     text = netfile.read_text(path)
-    net = parse(path, text, known)
+    net = netfile.read(path, text, old=True)
     if net.layers:
         return [
             Finding(
@@ -33,6 +30,13 @@ def check(path: str, weights: str | None = None, build: bool = False) -> list[Fi
         return [Finding("error", "has no layers")]
     lines = dict(zip(map(id, layers), layer_lines(text)))
     findings = []
+    if netfile.is_marked(path):
+        findings.append(
+            Finding(
+                "error",
+                "begins with a byte order mark, on which Caffe aborts: save it as UTF-8 without",
+            )
+        )
     for phase in view.PHASES:
         seen = view.of_phase(net, layers, phase, lines, known.layer_types)
         for layer in seen.walk():
@@ -54,19 +58,6 @@ def _repeats(found: Finding, findings: list[Finding]) -> bool:
         == (found.line, found.layer, plain)
         for other in findings
     )
-
-
-def parse(path: str, text: str, known: netschema.NetSchema):
-    """The NetParameter of a prototxt's text."""
-    net = known.net()
-    try:
-        text_format.Parse(text, net, allow_unknown_field=not known.complete)
-    except text_format.ParseError as error:
-        hint = ""
-        if re.search(r"^\s*(base_lr|lr_policy|train_net|net)\s*:", text, re.MULTILINE):
-            hint = "; this looks like a solver: lint the net that it names"
-        raise UserError(f"{path}:{' '.join(str(error).split())}{hint}") from error
-    return net
 
 
 def layer_lines(text: str) -> list[int]:

@@ -148,7 +148,7 @@ def freeze_schedule(layer, t: float) -> str:
 def change(layer, **values) -> None:
     """Sets parameters of a layer of ours, C++ or Python."""
     if layer.type == "Python":
-        layer.python_param.param_str = yaml.safe_dump({**roles.python_parameters(layer), **values})
+        layer.python_param.param_str = yaml.safe_dump({**roles.parameters(layer), **values})
         return
     message = getattr(layer, roles.row_of(layer).field)
     for name, value in values.items():

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caffe_metric.lint import parse
-from caffe_metric.nets import blobs, isolate, netfile, netschema, roles
+from caffe_metric.nets import blobs, isolate, netfile, roles
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.strings import without_suffix
 
@@ -97,7 +96,7 @@ def _fit_state(source, target, layers, iteration) -> list[str]:
 def _layers(net: str) -> list:
     """The layers of a net's TRAIN phase."""
     netfile.quiet_caffe()
-    parsed = parse(net, netfile.read_text(net), netschema.load())
+    parsed = netfile.read(net)
     layers = [layer for layer in parsed.layer if isolate.included(layer, 0)]
     if not any(_counts(layer) for layer in layers):
         raise UserError(f"{net}: has no MarginInnerProduct layer")

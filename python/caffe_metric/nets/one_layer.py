@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from caffe_metric import suite
+from caffe_metric.nets import param_str
 
 CPP, PYTHON, NUMPY = ENGINES = ("cpp", "python", "numpy")
 WIDTH, HEAD_WIDTH = 96, 78  # of a line, of the one with bottoms and tops
@@ -76,11 +77,6 @@ def build(text: str, phase: int = 0):
         return caffe.Net(str(path), phase)
 
 
-def param_str(parameters) -> str:
-    """Parameters as YAML on one line."""
-    return "{" + ", ".join(f"{key}: {_yaml(value)}" for key, value in parameters.items()) + "}"
-
-
 def _each(word: str, names) -> str:
     return " ".join(f'{word}: "{name}"' for name in names)
 
@@ -103,7 +99,7 @@ def _python_param(name: str, parameters) -> list[str]:
     head = f'module: "caffe_metric.layers" layer: "{name}"'
     if not parameters:
         return [f"python_param {{ {head} }}"]
-    return ["python_param {", f"  {head}", f'  param_str: "{param_str(parameters)}"', "}"]
+    return ["python_param {", f"  {head}", f'  param_str: "{param_str.written(parameters)}"', "}"]
 
 
 def _words(parameters) -> list[str]:
@@ -120,9 +116,3 @@ def _proto(value) -> str:
         return str(value).lower()
     # Names of enums are capitals; a filler's type is a string.
     return f'"{value}"' if isinstance(value, str) and not value.isupper() else str(value)
-
-
-def _yaml(value) -> str:
-    if isinstance(value, dict):
-        return param_str(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)

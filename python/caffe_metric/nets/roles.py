@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import yaml
-
 from caffe_metric import suite
-from caffe_metric.nets import schema
+from caffe_metric.nets import param_str, schema
 
 # Caffe's own layers; those of this project stand in suite.py. Type: {bottom: what it carries}.
 FEATURES, LABEL, WEIGHT = suite.FEATURES, suite.LABEL, suite.WEIGHT
@@ -93,15 +91,10 @@ def propagating_tops(layer) -> list[int]:
 
 def python_parameters(layer) -> dict:
     """The parameters that stand in a Python layer's param_str; {} where it is no YAML mapping."""
-    text = layer.python_param.param_str
-    for candidate in (text, "{" + text + "}"):  # older layers were given it without the braces
-        try:
-            values = yaml.safe_load(candidate)
-        except yaml.YAMLError:
-            continue
-        if isinstance(values, dict):
-            return values
-    return {}
+    try:
+        return param_str.parse(layer.python_param.param_str)
+    except ValueError:
+        return {}
 
 
 def parameters(layer) -> dict:
@@ -121,5 +114,7 @@ COMMON = ("name", "backend", "normalization")
 
 def settings(layer) -> SimpleNamespace:
     """All parameters of a layer of ours as attributes, enums by name; ValueError for bad ones."""
-    given = {key: value for key, value in parameters(layer).items() if key not in COMMON}
+    python = layer.type == "Python"
+    given = param_str.parse(layer.python_param.param_str) if python else parameters(layer)
+    given = {key: value for key, value in given.items() if key not in COMMON}
     return schema.message(row_of(layer).message).parse(given)

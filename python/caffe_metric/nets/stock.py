@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import yaml
 
-from caffe_metric.nets.roles import kind
+from caffe_metric.nets.roles import kind, settings
 from caffe_metric.support.errors import UserError
 
 SUMSQ = 3  # caffe.ReductionParameter.ReductionOp
@@ -59,14 +58,6 @@ def _without_dropout(layers):
     return kept
 
 
-def _eps(layer):
-    if layer.type != "Python":
-        return layer.l2_norm_param.eps
-    text = layer.python_param.param_str
-    values = yaml.safe_load(text if "{" in text or not text else "{" + text + "}") or {}
-    return float(values.get("eps", 1e-10))
-
-
 def norm_layers(layer, shape, bottom=None, top=None):
     """y = x / max(|x|, eps) as x * (sum of squares + eps^2) ^ -1/2.
 
@@ -74,7 +65,7 @@ def norm_layers(layer, shape, bottom=None, top=None):
     all channels. Both differ from Norm only where |x| is near eps.
     """
     bottom, top = bottom or layer.bottom[0], top or layer.top[0]
-    eps = _eps(layer) if kind(layer) == "Norm" else 1e-10
+    eps = settings(layer).eps if kind(layer) == "Norm" else 1e-10
     if len(shape) == 4:
         lrn = _new(layer, layer.name, "LRN", [bottom], [top])
         lrn.lrn_param.local_size = 2 * shape[1] - 1

@@ -8,20 +8,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from google.protobuf import text_format
-
-from caffe_metric.nets import roles
+from caffe_metric.nets import netfile, roles
 from caffe_metric.support.errors import UserError
-
-
-def parse(path, message):
-    """Fills a protobuf message from a prototxt file. Raises UserError."""
-    try:
-        return text_format.Parse(Path(path).read_text(), message)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, text_format.ParseError) as error:
-        raise UserError(f"{path}: {error}") from error
 
 
 @dataclass
@@ -62,15 +50,13 @@ def read_plan(path, folder="."):
     """
     from caffe.proto import caffe_pb2
 
-    solver = parse(path, caffe_pb2.SolverParameter())
+    solver = netfile.parse(path, caffe_pb2.SolverParameter())
     prefix = solver.snapshot_prefix or str(Path(path).with_suffix(""))
     plan = Plan(solver.max_iter, prefix, solver.net or solver.train_net)
-    net = caffe_pb2.NetParameter()
-    if solver.HasField("net_param"):
-        net = solver.net_param
-    elif plan.net:
+    net = solver.net_param
+    if plan.net and not solver.HasField("net_param"):
         with contextlib.suppress(UserError):
-            net = parse(Path(folder, plan.net), net)
+            net = netfile.read(str(Path(folder, plan.net)))
     for layer in net.layer:
         if not any(rule.HasField("phase") and rule.phase != 0 for rule in layer.include):
             _learn_tops(plan, layer)

@@ -22,3 +22,14 @@ def parse(text: str) -> dict:
         if isinstance(values, dict):
             return values
     raise ValueError(f"param_str is no YAML mapping: {text!r}")
+
+
+def written(parameters) -> str:
+    """Parameters as YAML on one line, without quotation marks: as a prototxt likes it."""
+    return "{" + ", ".join(f"{key}: {_value(value)}" for key, value in parameters.items()) + "}"
+
+
+def _value(value) -> str:
+    if isinstance(value, dict):
+        return written(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
