@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from caffe_metric.data.lists import LABEL_LIMIT
 from caffe_metric.nets import schema
 from caffe_metric.rules import backend
 
 COMMON = ("name", "backend", "normalization")
+ANY_CLASS = 2**31 - 1
 TRAIN, TEST = 0, 1  # Caffe's numbers of the phases
 
 
@@ -52,6 +54,32 @@ class MetricLayer:
     def parse(self, values: dict):
         """The parameters, as attributes. A subclass may take names out of `values` first."""
         return schema.message(self.MESSAGE).parse(values)
+
+    def add_blobs(self, *shapes: tuple[int, ...]) -> bool:
+        """Makes the layer's blobs. False where they came with the layer, in the net's file.
+
+        Raises ValueError where those are not as many, or of other shapes.
+        """
+        if not len(self.blobs):
+            for shape in shapes:
+                self.blobs.add_blob(*shape)
+            return True
+        found = [tuple(blob.shape) for blob in self.blobs]
+        if len(found) != len(shapes):
+            raise ValueError(f"has {len(found)} blobs in its parameters, needs {len(shapes)}")
+        for i, (has, needs) in enumerate(zip(found, shapes)):
+            # Models of 2014 have four axes: leading ones say nothing.
+            if (1,) * (len(has) - len(needs)) + needs != has:
+                raise ValueError(f"blob {i} has shape {list(has)}, needs {list(needs)}")
+            self.blobs[i].reshape(*needs)
+        return False
+
+    def draw_key(self) -> int:
+        """The key of a forward pass's random draws; 0 in TEST.
+
+        A TEST net that took numbers of Caffe's generator would change the training around it.
+        """
+        return self.key_source() if self.phase == TRAIN else 0
 
     def accept(self, values: dict) -> None:
         """Takes the parameters, by name. Raises ValueError."""
@@ -120,14 +148,26 @@ def check_finite(rows: np.ndarray, what: str) -> None:
         raise ValueError(f"row {bad[0]} of the {what} holds NaN or Inf")
 
 
-def check_labels(labels: np.ndarray, classes: int = 2**31 - 1) -> None:
-    """Raises ValueError that names the first row whose label is no integer in [0, classes)."""
+def check_labels(labels: np.ndarray, classes: int = ANY_CLASS) -> None:
+    """Raises ValueError that names the first row whose label is no integer in [0, classes).
+
+    In float32 a label must be below 2^24, too, where floats tell all integers apart.
+    """
+    limit = LABEL_LIMIT if labels.dtype == np.float32 else ANY_CLASS
     with np.errstate(invalid="ignore"):
-        good = (labels >= 0) & (labels < classes) & (labels == np.floor(labels))
-    if not good.all():
-        row = int(np.flatnonzero(~good)[0])
-        want = "integers >= 0" if classes == 2**31 - 1 else f"integers >= 0 and < {classes}"
-        raise ValueError(f"the label of row {row} is {labels[row]:g}, labels are {want}")
+        good = (labels >= 0) & (labels < min(classes, limit)) & (labels == np.floor(labels))
+    if good.all():
+        return
+    row = int(np.argmin(good))
+    label = labels[row]
+    if label >= limit and (label < classes or classes == ANY_CLASS):
+        exact = f"Caffe's {8 * labels.itemsize}-bit labels are exact below {limit} only"
+        why = f"and {exact}: number the classes from 0"
+    elif classes == ANY_CLASS:
+        why = "labels are integers >= 0"
+    else:
+        why = f"labels are integers in [0, {classes})"
+    raise ValueError(f"the label of row {row} is {float(label):.17g}, {why}")
 
 
 def label_column(blob, rows: int) -> np.ndarray:

@@ -101,7 +101,7 @@ class IdentityDataLayer(MetricLayer):
         check_labels(images.labels, images.names)
         transform = Transform(p.crop_size, self._mean(), p.scale)
         self._train = self.phase == caffe.TRAIN
-        seed = self.key_source() if p.seed is None else p.seed
+        seed = self.draw_key() if p.seed is None else p.seed
         rng = np.random.default_rng(seed)
         jobs = self._jobs(images.labels, rng, self._batches(images.labels, rng))
         self._shape = (self._size(), *transform.shape(images.load(0).shape))

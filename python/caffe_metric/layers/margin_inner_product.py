@@ -49,11 +49,11 @@ class MarginInnerProductLayer(MetricLayer):
             )
         self._check_parameters()
         self._features = self._width(bottom[0])
-        self.blobs.add_blob(p.num_output, self._features)
-        self.fill(self.blobs[0].data, p.weight_filler, "weight_filler")
-        if p.persist_iteration:
-            self.blobs.add_blob(1)
-            self.blobs[1].data[...] = p.iteration
+        weights = (p.num_output, self._features)
+        if self.add_blobs(weights, *[(1,)] * p.persist_iteration):
+            self.fill(self.blobs[0].data, p.weight_filler, "weight_filler")
+            if p.persist_iteration:
+                self.blobs[1].data[...] = p.iteration
         self._iteration = None
         if p.triplet:
             self.log(f"{self.title}: triplet: its weights should have lr_mult 0 and decay_mult 0")
@@ -117,7 +117,7 @@ class MarginInnerProductLayer(MetricLayer):
             self._wanted = rules.neither_easy_nor_hard(p, self._pass, logits, self._labels)
         if len(top) > 1:
             top[1].data[...] = lamda
-        self._key = self.key_source() if p.triplet and train else 0
+        self._key = self.draw_key() if p.triplet else 0
 
     def _advance(self, train: bool) -> int:
         """t of this forward pass; TEST does not count, and sees t in the blob that TRAIN writes."""

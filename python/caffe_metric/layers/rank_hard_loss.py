@@ -65,7 +65,7 @@ class RankHardLossLayer(MetricLossLayer):
             raise ValueError(
                 f"rows {i} and {i + 1} are an anchor and its positive, but have different labels"
             )
-        sums, self._gradient = rank_hard(p, x, labels, self.key_source(), self.rules)
+        sums, self._gradient = rank_hard(p, x, labels, self.draw_key(), self.rules)
         self._normalizer = sums.normalizer(self.normalization, p, len(anchors))
         terms = 2 * p.neg_num * max(len(anchors), 1)
         self.report(top, (sums.loss / self._normalizer, sums.active / terms))

@@ -13,7 +13,7 @@ from caffe_metric.layers.base import (
     rows_of,
     zero_others,
 )
-from caffe_metric.losses.triplet_batch import triplet_batch
+from caffe_metric.losses.triplet_batch import TOO_LARGE, triplet_batch
 from caffe_metric.rules.reference.triplet import TripletOptions
 
 
@@ -109,7 +109,7 @@ class TripletLossLayer(MetricLossLayer):
         check_finite(x, "features")
         check_labels(labels)
         mining = self.parameters.mining
-        key = self.key_source() if mining in ("SEMIHARD", "VIOLATING") else 0
+        key = self.draw_key() if mining in ("SEMIHARD", "VIOLATING") else 0
         train = self.phase == TRAIN
         sums, self._gradient = triplet_batch(
             self._options, mining, x, labels, key, self.rules, with_gradient=train
@@ -129,6 +129,7 @@ class TripletLossLayer(MetricLossLayer):
             names = ("anchors", "positives", "negatives") if len(bottom) > 1 else ("features",)
             for i, name in enumerate(names):
                 check_finite(rows_of(bottom[i]), name)
+            raise ValueError(TOO_LARGE)
         return sums, len(rows[0])
 
     def _rows(self, bottom, of):

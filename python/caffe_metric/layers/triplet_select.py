@@ -81,7 +81,7 @@ class TripletSelectLayer(MetricLayer):
         mining = self.parameters.mining
         if mining == "ALL":
             return every_triplet(labels)
-        key = self.key_source() if mining != "HARDEST" else 0
+        key = self.draw_key() if mining != "HARDEST" else 0
         return mined_triplets(self._options, mining, x, labels, key, self.rules)
 
     def propagate(self, top, propagate_down, bottom):

@@ -39,7 +39,10 @@ def rank_hard(parameters, x, labels, key: int, backend):
     parameters  the fields of RankParameter
     x           N x D features, C-contiguous, N a multiple of pair_size
     labels      N, of the type of x
+
+    Raises ValueError where a product of two rows is not finite.
     """
+    _check_products(x)
     columns = ([], [], [], [])
     loss = 0.0
     for anchors in strips(len(x), np.arange(0, len(x), parameters.pair_size)):
@@ -59,6 +62,20 @@ def rank_hard(parameters, x, labels, key: int, backend):
         return _gradient(x, i, j, first, second, backend)
 
     return sums, gradient
+
+
+def _check_products(x) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        # No product of two rows is above the greatest square of one.
+        if np.isfinite(np.einsum("nd,nd->n", x, x)).all():
+            return
+        for rows in strips(len(x)):
+            products = x[rows] @ x.T
+            products[np.arange(len(rows)), rows] = 0  # a row does not meet itself
+            if not np.isfinite(products).all():
+                raise ValueError(
+                    "the features are too large: a product of two rows is beyond the largest number"
+                )
 
 
 def _gradient(x, i, j, first, second, backend):

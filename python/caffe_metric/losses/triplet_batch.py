@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from caffe_metric.rules.reference.distance import L2, SQUARED_L2
 from caffe_metric.rules.reference.strips import STRIP, strips
 from caffe_metric.rules.reference.triplet import TripletOptions, TripletSums
+
+TOO_LARGE = "the features are too large: a distance of two rows is beyond the largest number"
 
 
 def triplet_batch(
@@ -23,7 +26,7 @@ def triplet_batch(
 
     The gradient is that of the sum of losses. The function is called at most once.
     """
-    batch = backend.GramDistances(options.distance, x)
+    batch = _distances(options, x, backend)
     if mining != "ALL":
         triplets = _mined(options, mining, batch, labels, key, backend)
         return backend.listed_triplets(options, batch, *triplets)
@@ -39,8 +42,22 @@ def triplet_batch(
 
 def mined_triplets(options: TripletOptions, mining: str, x, labels, key: int, backend):
     """Row numbers of the anchors, positives and negatives of SEMIHARD, VIOLATING or HARDEST."""
-    batch = backend.GramDistances(options.distance, x)
+    batch = _distances(options, x, backend)
     return _mined(options, mining, batch, labels, key, backend)[:3]
+
+
+def _distances(options, x, backend):
+    """The distances of a batch of finite rows. Raises ValueError where one is not finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        batch = backend.GramDistances(options.distance, x)
+        if options.distance.kind not in (SQUARED_L2, L2):
+            return batch
+        # No squared distance is above four times the greatest squared norm.
+        if 4 * np.einsum("nd,nd->n", batch.u, batch.u).max(initial=0) <= np.finfo(x.dtype).max:
+            return batch
+        if not all(np.isfinite(batch.strip(rows)).all() for rows in strips(len(x))):
+            raise ValueError(TOO_LARGE)
+    return batch
 
 
 def every_triplet(labels):

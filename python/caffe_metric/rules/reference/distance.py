@@ -18,6 +18,9 @@ import numpy as np
 
 SQUARED_L2, L2, LP, COSINE = "SQUARED_L2", "L2", "LP", "COSINE"
 
+# Sums of float32 squares above it have lost no digit to numbers that are too small.
+SMALLEST_SQUARE = 1e-30
+
 
 @dataclass(frozen=True)
 class Distance:
@@ -30,9 +33,7 @@ class Distance:
     def rows(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """d of the last axes of u and v."""
         if self.kind == COSINE:
-            lengths = row_norms(u) * row_norms(v)
-            dots = np.einsum("...d,...d->...", u, v)
-            return 1 - divide(dots, lengths)
+            return 1 - np.einsum("...d,...d->...", unit_rows(u), unit_rows(v))
         difference = u - v
         if self.kind == LP:
             return self._p_norm(difference + u.dtype.type(self.eps))
@@ -82,8 +83,14 @@ class Distance:
 
 
 def row_norms(x: np.ndarray) -> np.ndarray:
-    """||x|| over the last axis."""
-    return np.sqrt(np.einsum("...d,...d->...", x, x))
+    """||x|| over the last axis; in float64 where the squares of float32 overflow, or vanish."""
+    with np.errstate(over="ignore"):
+        squares = np.einsum("...d,...d->...", x, x)
+    bad = ~((squares > SMALLEST_SQUARE) & (squares < np.inf))
+    norms = np.sqrt(squares)
+    if x.dtype == np.float32 and bad.any():
+        norms[bad] = np.sqrt(np.einsum("...d,...d->...", x[bad], x[bad], dtype=np.float64))
+    return norms
 
 
 def unit_rows(x: np.ndarray) -> np.ndarray:
