@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import config
+import contextlib
+import importlib
+
 from caffe_metric.layers import IdentityDataLayer
 
 
@@ -11,7 +13,8 @@ class DataLayer(IdentityDataLayer):
 
     With config.TRIPLET_LOSS a batch is a third anchors, a third positives and a third negatives,
     the first two of one person, as `tripletselectlayer` takes them; else shuffled images. param_str
-    takes the parameters of IdentityDataLayer, which win over `config`.
+    takes the parameters of IdentityDataLayer, which win over `config`. What `config`, a file of
+    the user's, leaves out has a default; without that file everything has.
     """
 
     def parse(self, values):
@@ -19,6 +22,9 @@ class DataLayer(IdentityDataLayer):
 
     @staticmethod
     def _settings(values):
+        config = None
+        with contextlib.suppress(ModuleNotFoundError):
+            config = importlib.import_module("config")
         settings = {
             "source": getattr(config, "IMAGE_LIST", "train.txt"),
             "root": getattr(config, "IMAGEPATH", ""),

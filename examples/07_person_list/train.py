@@ -15,7 +15,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 os.environ.setdefault("GLOG_minloglevel", "2")
-sys.path.insert(0, str(HERE))  # its config.py wins over the installed one
+sys.path.insert(0, str(HERE))  # its config.py is the one that `datalayer` finds
 
 import config  # noqa: E402
 import numpy as np  # noqa: E402

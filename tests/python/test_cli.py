@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 from caffe_metric import commands
@@ -100,3 +102,15 @@ def test_help_imports_no_library_of_a_command():
 @pytest.mark.parametrize("name", commands.COMMANDS)
 def test_every_command_has_its_module(name):
     assert importlib.util.find_spec(f"caffe_metric.commands.{name}")
+
+
+def test_commands_import_nothing_of_each_other():
+    folder = Path(commands.__file__).parent
+    names = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert names == set(commands.COMMANDS)
+    for path in folder.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        found = re.search(
+            r"^\s*(from|import) caffe_metric(\.| import )commands.*", text, re.MULTILINE
+        )
+        assert not found, f"{path.name}: {found[0]}"

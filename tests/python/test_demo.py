@@ -84,7 +84,7 @@ def root(tmp_path):
     for example in EXAMPLES.values():
         solver = tmp_path / example / "solver.prototxt"
         solver.write_text(re.sub(r"max_iter: \d+", "max_iter: 40", solver.read_text()))
-    (tmp_path / "build/demo").mkdir(parents=True)
+    (tmp_path / "where it is told").mkdir()
     return tmp_path
 
 
@@ -98,9 +98,10 @@ def test_the_whole_on_the_digits(root, capsys, monkeypatch):
     from caffe_metric.demo.__main__ import demo
 
     monkeypatch.setattr(maps, "A_CLASS", 5)
-    folder = root / "build/demo"
+    folder = root / "where it is told"
     first = demo(root, folder, "/no/such/folder")
     summary = json.loads((folder / "summary.json").read_text())
+    assert sorted(path.name for path in root.iterdir()) == ["examples", "where it is told"]
     assert list(summary) == ["pixels", "triplet", "rank_hard", "margin"]
     for numbers in summary.values():
         assert {"recall_at_1", "unseen_auc", "unseen_tar_at_far_1"} <= set(numbers)

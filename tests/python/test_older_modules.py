@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+import types
 
 import numpy as np
 import pytest
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
+from caffe_metric.support import paths
 from harness import build, inputs
 from oracle import norm as norm_oracle
 from oracle import triplet as oracle
@@ -39,7 +41,8 @@ layer { name: "tripletloss" type: "Python" bottom: "archor" bottom: "positive" b
 @pytest.fixture
 def config(monkeypatch, tmp_path):
     """The settings of a project with 4 persons of 6 images, each person of a colour."""
-    config = importlib.import_module("config")
+    config = types.ModuleType("config")
+    monkeypatch.setitem(sys.modules, "config", config)
     lines = []
     for person in range(4):
         for number in range(6):
@@ -58,9 +61,17 @@ def config(monkeypatch, tmp_path):
         "TRIPLET_LOSS": True,
         "WORKERS": 1,
     }
-    for name, value in settings.items():
-        monkeypatch.setattr(config, name, value)
+    vars(config).update(settings)
     return config
+
+
+@pytest.fixture
+def sampledata(monkeypatch):
+    """The module of example 07."""
+    monkeypatch.syspath_prepend(str(paths.tree() / "examples" / "07_person_list"))
+    monkeypatch.delitem(sys.modules, "sampledata", raising=False)
+    yield lambda *arguments: importlib.import_module("sampledata").sampledata(*arguments)
+    sys.modules.pop("sampledata", None)
 
 
 def test_a_net_of_the_older_layers_trains(config, tmp_path):
@@ -107,17 +118,27 @@ def test_param_str_wins_over_config(config):
     assert made.blobs["data"].data.shape == (6, 3, 8, 8)
 
 
-def test_sampledata(config):
-    sampledata = importlib.import_module("sampledata").sampledata()
-    assert len(sampledata._sample) == 24
-    assert sampledata._sample_label["person2@3.png"] == 2
-    assert sampledata._sample_person["person3"] == [f"person3@{i}.png" for i in range(6)]
+def test_without_settings_everything_has_a_default(config, monkeypatch):
+    path, folder = config.IMAGE_LIST, sys.path[:]
+    monkeypatch.setitem(sys.modules, "config", None)  # importing it fails
+    text = NET.split('layer { name: "features"')[0]
+    given = f"'source': '{path}', 'width': 8, 'height': 8, 'workers': 1"
+    made = build(text.replace('"DataLayer"', f'"DataLayer" param_str: "{given}"'))
+    assert made.blobs["data"].data.shape == (30, 3, 8, 8)
+    assert sys.path == folder
 
 
-def test_sampledata_refuses_a_broken_line(tmp_path):
+def test_sampledata(config, sampledata):
+    samples = sampledata()
+    assert len(samples._sample) == 24
+    assert samples._sample_label["person2@3.png"] == 2
+    assert samples._sample_person["person3"] == [f"person3@{i}.png" for i in range(6)]
+
+
+def test_sampledata_refuses_a_broken_line(tmp_path, sampledata):
     (tmp_path / "list.txt").write_text("ann@1.png 0\nbob@1.png\n")
     with pytest.raises(ValueError, match=r"list\.txt:2: 'person@file label' expected"):
-        importlib.import_module("sampledata").sampledata(tmp_path / "list.txt")
+        sampledata(tmp_path / "list.txt")
 
 
 def loss_net(parameters):

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from caffe_metric.commands.arguments import finite, size_argument
 from caffe_metric.data.alignment import eyes_similarity, read_list, template_similarity, warp
 from caffe_metric.data.lists import labelled_lines
+from caffe_metric.support.arguments import finite, size_argument
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
 from caffe_metric.support.progress import Progress

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffe_metric.commands.arguments import natural, naturals, positive, size_argument
 from caffe_metric.data.conversion import convert, keep_classes
 from caffe_metric.data.order import ORDERS
 from caffe_metric.data.picture import Picture
 from caffe_metric.data.sources import open_source
+from caffe_metric.support.arguments import natural, naturals, positive, size_argument
 from caffe_metric.support.errors import UserError
 
 

@@ -12,10 +12,10 @@ import json
 import tempfile
 from pathlib import Path
 
-from caffe_metric.commands.arguments import positives
 from caffe_metric.deployment.deploy import deploy
 from caffe_metric.nets import netfile
 from caffe_metric.support import child
+from caffe_metric.support.arguments import positives
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
 

@@ -8,8 +8,8 @@ deploy net, where --scale, --mean and --crop say it. The data is an LMDB, or a l
 
 from __future__ import annotations
 
-from caffe_metric.commands.arguments import finite, natural, numbers, positive
 from caffe_metric.evaluation.extraction import extract, save
+from caffe_metric.support.arguments import finite, natural, numbers, positive
 
 
 def add_arguments(parser):

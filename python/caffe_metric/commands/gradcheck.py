@@ -11,8 +11,8 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from caffe_metric.commands.arguments import finite, natural, positive
 from caffe_metric.gradients.check import FAIL, PROBES, TOLERANCE, UNCLEAR, gradcheck
+from caffe_metric.support.arguments import finite, natural, positive
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
 

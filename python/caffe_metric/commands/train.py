@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from caffe_metric.commands.arguments import positive
 from caffe_metric.nets import iteration as weights_command
+from caffe_metric.support.arguments import positive
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.progress import Progress
 from caffe_metric.training.process import Training

@@ -11,8 +11,8 @@ says, for a solver state plus the iterations done so far.
 
 from __future__ import annotations
 
-from caffe_metric.commands.arguments import natural
 from caffe_metric.nets.iteration import fit
+from caffe_metric.support.arguments import natural
 
 
 def add_arguments(parser) -> None:

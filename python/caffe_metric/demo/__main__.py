@@ -1,4 +1,4 @@
-"""`python -m caffe_metric.demo`, what `./run demo` calls."""
+"""`python -m caffe_metric.demo [-o DIR]`: three nets, trained and measured on real images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BLOB = "embedding"  # its name in all three nets
 
 
 def demo(root, folder, images_folder=FASHION_FOLDER, seed=None, force=False):
-    """Runs all of it; returns {name: Measured}, with pixels first."""
+    """Runs all of it; returns {name: Measured}, with pixels first. Writes into `folder` alone."""
     images = load_images(images_folder)
     print(f"{images.title}: {len(images.train.labels)} training images, ", end="")
     print(f"{len(images.test.labels)} test images", flush=True)
@@ -69,16 +69,18 @@ def table(measured):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m caffe_metric.demo", description=__doc__)
+    parser.add_argument(
+        "-o", dest="out", default="build/demo", metavar="DIR", help="what it writes (%(default)s)"
+    )
     parser.add_argument("--images", default=FASHION_FOLDER, metavar="DIR", help="IDX files")
     parser.add_argument("--seed", type=int, help="instead of the solver files' random_seed")
     parser.add_argument("--force", action="store_true", help="train again, whatever is there")
     args = parser.parse_args(argv)
-    root = paths.tree()
-    folder = root / "build" / "demo"
+    folder = Path(args.out)
     started = time.monotonic()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        measured = demo(root, folder, Path(args.images), args.seed, args.force)
+        measured = demo(paths.tree(), folder, Path(args.images), args.seed, args.force)
     except UserError as error:
         print(f"demo: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
@@ -86,9 +88,7 @@ def main(argv=None):
         print("demo: interrupted", file=sys.stderr)
         return 1
     print(f"\n{table(measured)}\n")
-    print(
-        f"{folder.relative_to(root)}/report.html, {folder.relative_to(root)}/summary.json", end=""
-    )
+    print(f"{folder}/report.html, {folder}/summary.json", end="")
     print(f" ({time.monotonic() - started:.0f} s)")
     return 0
 

@@ -18,7 +18,7 @@ from caffe_metric.training.process import Training, caffe_tool
 from caffe_metric.training.solver import Plan, read_plan
 from caffe_metric.training.watch import collapsed_loss
 
-# name: folder of its solver.prototxt and net.prototxt, relative to the repository
+# name: folder of its solver.prototxt and net.prototxt, in a checkout or an installed package
 EXAMPLES = {
     "triplet": Path("examples/01_triplet"),
     "rank_hard": Path("examples/02_rank_hard"),
@@ -43,12 +43,13 @@ class Trained:
 def train_all(root, folder, databases, seed=None, force=False, progress=None):
     """Trains what is not trained already. Returns {name: Trained}.
 
-    root: the repository; folder: for logs, models and notes; databases: {name: fingerprint}.
+    root: the folder that `EXAMPLES` are in; folder: for nets, logs, models and notes; databases:
+    {name: fingerprint}, of those in that folder.
     seed: instead of the solver files' random_seed. A training is used again if its solver, net,
     data and Caffe are the same as then. Raises UserError.
     """
     jobs = {
-        name: _Job(name, root, root / example, folder, databases, seed)
+        name: _Job(name, root / example, folder.resolve(), databases, seed)
         for name, example in EXAMPLES.items()
     }
     missing = [job for job in jobs.values() if force or not job.is_done()]
@@ -74,16 +75,18 @@ def _brief(job):
 
 
 class _Job:
-    def __init__(self, name, root, example, folder, databases, seed):
-        self.name, self.root, self.folder = name, root, folder
-        self.solver, self.net = example / "solver.prototxt", example / "net.prototxt"
+    def __init__(self, name, example, folder, databases, seed):
+        self.name = name
+        self.solver, self.net = folder / f"{name}_solver.prototxt", folder / f"{name}_net.prototxt"
+        self.net.write_text(_moved((example / "net.prototxt").read_text(), folder))
+        solver = _moved((example / "solver.prototxt").read_text(), folder)
+        solver = re.sub(r"(?m)^net:.*$", f'net: "{self.net}"', solver)
         if seed is not None:
-            text = re.sub(r"(?m)^random_seed:.*$", f"random_seed: {seed}", self.solver.read_text())
-            self.solver = folder / f"{name}_solver.prototxt"
-            self.solver.write_text(text)
-        self.plan = read_plan(self.solver, root)
+            solver = re.sub(r"(?m)^random_seed:.*$", f"random_seed: {seed}", solver)
+        self.solver.write_text(solver)
+        self.plan = read_plan(self.solver)
         self.log_path, self.note = folder / f"{name}.log", folder / f"{name}.json"
-        self.weights = root / f"{self.plan.snapshot_prefix}_iter_{self.plan.max_iter}.caffemodel"
+        self.weights = Path(f"{self.plan.snapshot_prefix}_iter_{self.plan.max_iter}.caffemodel")
         self.fingerprint = _fingerprint(self.solver, self.net, databases)
 
     def _kept(self):
@@ -97,9 +100,7 @@ class _Job:
 
     def start(self, stack):
         self.note.unlink(missing_ok=True)
-        self.training = stack.enter_context(
-            Training(self.solver, self.log_path, threads=1, folder=self.root)
-        )
+        self.training = stack.enter_context(Training(self.solver, self.log_path, threads=1))
 
     def keep(self):
         kept = {"fingerprint": self.fingerprint, "seconds": round(self.training.seconds, 1)}
@@ -113,6 +114,11 @@ class _Job:
         return Trained(
             self.name, self.net, self.weights, log, self.plan, seconds, reused, collapsed
         )
+
+
+def _moved(text, folder):
+    """An example's prototxt, with what it reads and writes in another folder."""
+    return text.replace('"build/demo/', f'"{folder}/')
 
 
 def _fingerprint(solver, net, databases):
