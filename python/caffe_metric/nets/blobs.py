@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from caffe_metric.nets import netschema
+from caffe_metric.nets import modelfile, netschema
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
 from caffe_metric.support.strings import without_suffix
@@ -84,12 +84,15 @@ def _fill(blob, values: np.ndarray) -> None:
     blob.data.extend(values.ravel().tolist())
 
 
-class _Binary:
-    message = ""
+def _array(blob) -> np.ndarray:
+    values = blob.double_data if len(blob.double_data) else blob.data
+    return np.array(values, np.float32).reshape(_shape(blob))
 
-    def __init__(self, path):
+
+class _Binary:
+    def __init__(self, path, content):
         self.path = path
-        self.content = _read(path, getattr(netschema.load(), self.message)())
+        self.content = _read(path, content)
 
     def save(self, path) -> None:
         with replacing(path) as temporary:
@@ -97,15 +100,21 @@ class _Binary:
 
 
 class BinaryModel(_Binary):
-    message = "net"
+    """A model of any Caffe; an old one (`layers`) is read as today's, as Caffe does."""
+
+    def __init__(self, path):
+        super().__init__(path, modelfile.message()())
+        try:
+            modelfile.upgraded(self.content)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from error
 
     def _layer(self, name):
         return next(layer for layer in self.content.layer if layer.name == name)
 
     def shapes(self):
         if not self.content.layer:
-            what = "an old model (`layers`)" if self.content.layers else "no layers"
-            raise UserError(f"{self.path}: {what}: run Caffe's upgrade_net_proto_binary first")
+            raise UserError(f"{self.path}: no layers")
         return {layer.name: [_shape(blob) for blob in layer.blobs] for layer in self.content.layer}
 
     def value(self, layer: str, place: int) -> float:
@@ -121,9 +130,26 @@ class BinaryModel(_Binary):
     def drop(self, layer: str, place: int) -> None:
         del self._layer(layer).blobs[place]
 
+    def arrays(self) -> dict[str, list[np.ndarray]]:
+        """{layer: its blobs}, of the layers that have any."""
+        return {
+            layer.name: [_array(blob) for blob in layer.blobs]
+            for layer in self.content.layer
+            if layer.blobs
+        }
+
+    def set_arrays(self, arrays: dict[str, list[np.ndarray]]) -> None:
+        """Holds these layers from now on, and no others."""
+        del self.content.layer[:]
+        for name, values in arrays.items():
+            layer = self.content.layer.add(name=name)
+            for value in values:
+                _fill(layer.blobs.add(), value)
+
 
 class BinaryState(_Binary):
-    message = "state"
+    def __init__(self, path):
+        super().__init__(path, netschema.load().state())
 
     @property
     def iteration(self) -> int:
@@ -181,6 +207,22 @@ class Hdf5Model(_Hdf5):
 
     def drop(self, layer, place) -> None:
         del self.file["data"][layer][str(place)]
+
+    def arrays(self) -> dict[str, list[np.ndarray]]:
+        groups = self.file.get("data", {})
+        return {
+            name: [groups[name][str(place)][...] for place in range(len(shapes))]
+            for name, shapes in self.shapes().items()
+            if shapes
+        }
+
+    def set_arrays(self, arrays) -> None:
+        del self.file["data"]
+        groups = self.file.create_group("data")
+        for name, values in arrays.items():
+            group = groups.create_group(name)
+            for place, value in enumerate(values):
+                group.create_dataset(str(place), data=np.float32(value))
 
 
 class Hdf5State(_Hdf5):
