@@ -20,7 +20,8 @@ from caffe_metric.nets.schema import Enum, Field, Message
 from caffe_metric.support.arrays import read_npy
 from caffe_metric.support.errors import UserError
 
-LAYOUT = Enum("Layout", {"PK": 0, "PAIRS": 1, "TRIPLETS": 2, "THIRDS": 3, "SHUFFLED": 4})
+LAYOUTS = ("PK", "PAIRS", "TRIPLETS", "THIRDS", "SHUFFLED", "LISTED")
+LAYOUT = Enum("Layout", {name: number for number, name in enumerate(LAYOUTS)})
 
 
 def _fields(*rows):
@@ -51,6 +52,7 @@ PARAMETERS = Message(
         ("seed", "uint64", None),
         ("workers", "uint32", 2),
         ("ahead", "uint32", 2),
+        ("shuffle", "bool", False),
     ),
 )
 
@@ -71,6 +73,8 @@ class IdentityDataLayer(MetricLayer):
                 TRIPLETS: batch_size rows in groups of anchor, positive, num_negatives (1) negatives
                 THIRDS: a third anchors, a third positives, a third negatives (the older layers')
                 SHUFFLED: batch_size rows of any identity
+                LISTED: batch_size rows as they stand in the source, in groups of `images` (2) rows
+                of one identity that stand together there; `shuffle` shuffles the groups
     width, height, gray  to resize to, and to one channel
     crop_size   a square crop: at random in TRAIN, of the centre in TEST
     mirror      every other image at random, in TRAIN
@@ -136,6 +140,9 @@ class IdentityDataLayer(MetricLayer):
             raise ValueError(f"batch_size must be set with layout {p.layout}")
         if p.layout == "PAIRS":
             return batches.pairs(labels, rng, p.batch_size, 2 if p.images is None else p.images)
+        if p.layout == "LISTED":
+            images = 2 if p.images is None else p.images
+            return batches.listed(labels, rng, p.batch_size, images, p.shuffle)
         if p.layout == "TRIPLETS":
             return batches.triplets(labels, rng, p.batch_size, p.num_negatives)
         if p.layout == "THIRDS":

@@ -31,6 +31,31 @@ def pairs(labels, rng, batch_size: int, images: int = 2):
     return _cut(_epochs(pairs_order, labels, rng, images=images), batch_size)
 
 
+def listed(labels, rng, batch_size: int, images: int = 2, shuffle: bool = False):
+    """Groups of `images` rows as they stand together in the source; the groups shuffled, or not.
+
+    Rows at the end that fill no group are left out. Raises UserError for a group of two identities.
+    """
+    if images < 1:
+        raise UserError(f"images is {images}, must be at least 1")
+    _require_multiple(batch_size, images)
+    groups = np.arange(len(labels) // images * images).reshape(-1, images)
+    if not len(groups):
+        raise UserError(f"{len(labels)} images make no group of {images}")
+    mixed = np.flatnonzero((labels[groups] != labels[groups[:, :1]]).any(axis=1))
+    if len(mixed):
+        row = int(groups[mixed[0], 0])
+        raise UserError(
+            f"images {row} to {row + images - 1} are a group, but of several identities"
+        )
+
+    def epochs():
+        while True:
+            yield (groups[rng.permutation(len(groups))] if shuffle else groups).ravel()
+
+    return _cut(epochs(), batch_size)
+
+
 def triplets(labels, rng, batch_size: int, num_negatives: int = 1):
     """Groups of anchor, positive and negatives, as the one-bottom layout of TripletLoss reads.
 
