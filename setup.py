@@ -54,8 +54,8 @@ class BuildPyWithTree(build_py):
     def _write_descriptors(self):
         from caffe_metric.nets import descriptors
 
-        texts = (descriptors.HERE / descriptors.PART, ROOT / "proto" / descriptors.OURS)
-        made = descriptors.compiled(*(path.read_text(encoding="utf-8") for path in texts))
+        files = descriptors.sources(ROOT / "proto")
+        made = descriptors.compiled(*(file.read_text(encoding="utf-8") for file in files))
         self._descriptors.write_bytes(made)
 
     def _tree_files(self):
@@ -85,7 +85,7 @@ def extensions() -> list[Pybind11Extension]:
 ParallelCompile("CMAKE_BUILD_PARALLEL_LEVEL", default=0).install()
 setup(
     package_dir={"": "python"},
-    package_data={"caffe_metric.nets": ["*.proto"]},
+    package_data={"caffe_metric.nets": ["*.proto"], "caffe_metric.zoo": ["*.proto"]},
     # For what protoc makes of proto/, on a machine that has none.
     setup_requires=[] if shutil.which("protoc") else ["grpcio-tools"],
     py_modules=[Path(name).stem for name in names("python/*.py")],

@@ -28,6 +28,7 @@ COMMANDS = {
     "mine": "mine triplets offline",
     "eval": "verification, retrieval and clustering of embeddings",
     "weights": "fit a model's MarginInnerProduct blobs to a net",
+    "modernize": "rewrite a net of another fork for this suite",
     "deploy": "write a deploy net of stock layers only",
     "plot": "draw training curves from a Caffe log",
 }

@@ -1,4 +1,5 @@
-"""What protoc makes of proto/caffe_metric.proto and caffe_part.proto: a FileDescriptorSet.
+"""What protoc makes of proto/caffe_metric.proto, caffe_part.proto and zoo/forks.proto: a
+FileDescriptorSet.
 
 An installed package carries it, made when the package was built. A checkout makes it when it is
 first asked for, and again when a proto file has changed; that needs protoc, or the Python package
@@ -22,28 +23,33 @@ from caffe_metric.support.errors import UserError
 
 # The fragment's fields of LayerParameter, under a name that does not clash with Caffe's own.
 FIELDS = "CaffeMetricFields"
-PART, OURS = "caffe_part.proto", "caffe_metric.proto"
+PART, OURS, FORKS = "caffe_part.proto", "caffe_metric.proto", "forks.proto"
 HERE = Path(__file__).resolve().parent
 FILE = HERE / "descriptors.binpb"
 
 
 @functools.lru_cache(maxsize=1)
 def load():
-    """{file name: FileDescriptorProto} of both files. Raises UserError where there is no protoc."""
+    """{file name: FileDescriptorProto} of the files. Raises UserError where there is no protoc."""
     from google.protobuf import descriptor_pb2
 
     found = descriptor_pb2.FileDescriptorSet.FromString(_bytes())
     return {file.name: file for file in found.file}
 
 
+def sources(proto: Path) -> list[Path]:
+    """The files, in the order of `compiled`; `proto` is the folder of the project's own."""
+    return [HERE / PART, proto / OURS, HERE.parent / "zoo" / FORKS]
+
+
 def _bytes() -> bytes:
-    sources = [HERE / PART, paths.proto_dir() / OURS]
+    files = sources(paths.proto_dir())
     current = FILE.is_file() and all(
-        source.stat().st_mtime <= FILE.stat().st_mtime for source in sources
+        source.stat().st_mtime <= FILE.stat().st_mtime for source in files
     )
     if current or paths.installed():
         return FILE.read_bytes()
-    made = compiled(*(source.read_text(encoding="utf-8") for source in sources))
+    made = compiled(*(source.read_text(encoding="utf-8") for source in files))
     with contextlib.suppress(OSError):  # kept where that can be
         beside = FILE.with_name(f".{FILE.name}.{os.getpid()}")
         beside.write_bytes(made)
@@ -51,18 +57,18 @@ def _bytes() -> bytes:
     return made
 
 
-def compiled(part: str, ours: str) -> bytes:
-    """The serialised FileDescriptorSet of the texts of both files, comments included."""
+def compiled(*texts: str) -> bytes:
+    """The serialised FileDescriptorSet of the files' texts, comments included."""
     compiler = _compiler()
-    ours = re.sub(r"^message LayerParameter\b", f"message {FIELDS}", ours, flags=re.MULTILINE)
-    ours = re.sub(r"^package caffe;", f'package caffe;\nimport "{PART}";', ours, flags=re.MULTILINE)
+    given = dict(zip((PART, OURS, FORKS), texts))
+    given[OURS] = _renamed(given[OURS])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / PART).write_text(part, encoding="utf-8")
-        (folder / OURS).write_text(ours, encoding="utf-8")
+        for file, text in given.items():
+            (folder / file).write_text(text, encoding="utf-8")
         command = [*compiler, f"-I{folder}", "--include_source_info"]
         done = subprocess.run(
-            [*command, f"--descriptor_set_out={folder / FILE.name}", PART, OURS],
+            [*command, f"--descriptor_set_out={folder / FILE.name}", *given],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -71,6 +77,11 @@ def compiled(part: str, ours: str) -> bytes:
         if done.returncode:
             raise UserError(f"{OURS}: {' '.join(done.stdout.split())}")
         return (folder / FILE.name).read_bytes()
+
+
+def _renamed(text: str) -> str:
+    text = re.sub(r"^message LayerParameter\b", f"message {FIELDS}", text, flags=re.MULTILINE)
+    return re.sub(r"^package caffe;", f'package caffe;\nimport "{PART}";', text, flags=re.MULTILINE)
 
 
 def _compiler() -> list[str]:

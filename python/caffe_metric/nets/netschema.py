@@ -71,7 +71,7 @@ def _with_ours(file) -> tuple[type, type]:
             file.message_type.append(message)
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    return _class(pool, "caffe.NetParameter"), _class(pool, "caffe.SolverState")
+    return message_class(pool, "caffe.NetParameter"), message_class(pool, "caffe.SolverState")
 
 
 def _copy(message):
@@ -80,7 +80,8 @@ def _copy(message):
     return copy
 
 
-def _class(pool, name: str) -> type:
+def message_class(pool, name: str) -> type:
+    """The class of a message, with any protobuf from 3.6 on."""
     descriptor = pool.FindMessageTypeByName(name)
     if hasattr(message_factory, "GetMessageClass"):
         return message_factory.GetMessageClass(descriptor)
