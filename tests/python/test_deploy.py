@@ -102,6 +102,23 @@ def test_norm_of_rows(deploy, rng):
     assert json.loads((folder / "parity.json").read_text())["equal"]
 
 
+def test_a_net_for_training_alone(deploy, tmp_path, command):
+    """Its data layer stands in TRAIN only: the shape comes from it, or from --shape."""
+    status, *_ = deploy(INPUT + ROWS)
+    assert status == 0
+    source = """layer { name: "in" type: "DummyData" top: "data" top: "label"
+  include { phase: TRAIN } dummy_data_param { shape { dim: 3 dim: 2 dim: 5 dim: 4 }
+  shape { dim: 3 } } }"""
+    (tmp_path / "net.prototxt").write_text(source + ROWS)
+    for more in ([], ["--shape", "2,5,4"]):
+        status, out, err = command(
+            "deploy", "--net", tmp_path / "net.prototxt",
+            "--weights", tmp_path / "w.caffemodel", "-o", tmp_path / "again", *more,
+        )  # fmt: skip
+        assert status == 0, err
+        assert types(tmp_path / "again") == types(tmp_path / "out")
+
+
 def test_zero_rows_stay_zero(deploy):
     folder = deploy(INPUT + ROWS)[-1]
     assert not outputs(folder, "norm", np.zeros((2, 2, 5, 4))).any()

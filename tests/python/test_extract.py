@@ -79,6 +79,37 @@ def test_a_training_net(world, command, batch):
         assert found["names"].tolist() == [f"image{row}" for row in range(23)]
 
 
+def test_a_net_for_training_alone(world, command):
+    """Its data layer stands in TRAIN only, or in a stage of TEST."""
+    folder, labels, expected = world
+    for rule in ("phase: TRAIN", "phase: TEST stage: 'on-test'"):
+        text = TRAINING.partition('layer { name: "test"')[2].replace("phase: TEST", rule)
+        (folder / "net.prototxt").write_text('layer { name: "test"' + text)
+        assert call(command, folder)[0] == 0
+        with np.load(folder / "f.npz") as found:
+            np.testing.assert_allclose(found["embeddings"], np.maximum(expected, 0), atol=1e-4)
+            assert found["labels"].tolist() == labels.tolist()
+
+
+def test_a_net_and_a_model_of_2014(world, command):
+    folder, _, expected = world
+    old = """
+layers { name: "test" type: DATA top: "data" top: "label"
+  data_param { source: "nowhere" batch_size: 64 backend: LMDB crop_size: 4 }
+  transform_param { scale: 0.5 mean_value: 10 } }
+layers { name: "fc" type: INNER_PRODUCT bottom: "data" top: "embedding"
+  inner_product_param { num_output: 3 } }
+"""
+    (folder / "net.prototxt").write_text(old)
+    model = caffe_pb2.NetParameter.FromString((folder / "w.caffemodel").read_bytes())
+    oldest = caffe_pb2.NetParameter()
+    oldest.layers.add(name="fc", type=14).blobs.extend(model.layer[1].blobs)
+    (folder / "w.caffemodel").write_bytes(oldest.SerializeToString())
+    assert call(command, folder)[0] == 0
+    with np.load(folder / "f.npz") as found:
+        np.testing.assert_allclose(found["embeddings"], expected, atol=1e-4)
+
+
 def test_a_deploy_net(world, command):
     folder, labels, expected = world
     more = ("--scale", "0.5", "--mean", "10", "--crop", "4")

@@ -12,6 +12,7 @@ import sys
 import pytest
 from caffe_metric import lint
 from caffe_metric.support import paths
+from caffe_metric.support.errors import UserError
 
 HEAD = """name: "net"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 12 dim: 8 } } }
@@ -311,13 +312,74 @@ def test_what_does_not_parse(command, tmp_path, text, words):
         assert word in err
 
 
-def test_old_nets_are_named(findings):
-    only(findings('layers { name: "x" type: RELU }'), "warning", "upgrade_net_proto_text")
+def test_an_old_net_is_read_as_caffe_upgrades_it(findings):
+    text = """input: "x" input_dim: 2 input_dim: 3 input_dim: 1 input_dim: 1
+layers { name: "fc" type: INNER_PRODUCT bottom: "x" top: "fc" blobs_lr: 1 blobs_lr: 2
+  inner_product_param { num_output: 4 } }
+layers { name: "loss" type: EUCLIDEAN_LOSS bottom: "fc" bottom: "y" top: "loss" }
+"""
+    found = only(findings(text), "error", "bottom 'y'")
+    assert found.line == 4
+
+
+# What a solver without test_iter trains, what stages choose, and a TEST net that cannot be.
+TRAIN_ONLY = """
+layer { name: "d" type: "Data" top: "x" top: "y" data_param { source: "a" batch_size: 4 }
+  include { phase: TRAIN } }
+layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc"
+  inner_product_param { num_output: 2 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "y" top: "loss" }
+"""
+STAGED = (
+    """
+layer { name: "t" type: "Data" top: "x" top: "y" data_param { source: "b" batch_size: 4 }
+  include { phase: TEST RULE } }
+"""
+    + TRAIN_ONLY
+)
+
+
+@pytest.mark.parametrize("rule", ["stage: 'on-test'", "min_level: 2", "stage: 'a' not_stage: 'b'"])
+def test_nets_that_train(findings, rule):
+    assert not findings(TRAIN_ONLY)
+    assert not findings(STAGED.replace("RULE", rule))
+
+
+def test_a_stage_is_looked_at(findings):
+    text = STAGED.replace("RULE", "stage: 'on-test'").replace(
+        'top: "x" top: "y" data_param { source: "b"', 'top: "x" data_param { source: "b"'
+    )
+    found = only(findings(text), "error", "TEST on-test: bottom 'y'")
+    assert found.layer == "loss"
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ['type: "LabelSpecificAdd"', 'type: "Normalize"', 'type: "BN"', 'type: "InnerDistance"'],
+)
+def test_layers_of_other_forks_point_to_modernize(findings, layer):
+    text = HEAD + f'layer {{ name: "x" {layer} bottom: "data" top: "x" }}'
+    only(findings(text), "error", "`caffe-metric modernize` reads this net")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "inner_product_param { normalize: true }",
+        "rankhard_loss_param { neg_num: 2 }",
+        "image_data_param { pair_size: 2 }",
+        "scale_param { min_value: 1 }",
+    ],
+)
+def test_fields_of_other_forks_point_to_modernize(findings, field):
+    text = HEAD + f'layer {{ name: "x" type: "InnerProduct" bottom: "data" top: "x"\n {field} }}'
+    with pytest.raises(UserError, match=r"prototxt:5: layer 'x': field .*`caffe-metric modernize"):
+        findings(text)
 
 
 def test_line_numbers():
     text = '# layer {\nname: "layer {"\nlayer { a { } }\n\nlayer\n{ b: "}" } layer { }\n'
-    assert lint.layer_lines(text) == [3, 6, 6]
+    assert lint.layer_lines(text) == [3, 5, 6]
 
 
 def test_without_any_caffe(tmp_path):

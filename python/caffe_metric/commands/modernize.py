@@ -37,7 +37,7 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    text, encoding = zoo.decoded(netfile.read_text(args.old))
+    text, encoding = netfile.decoded(netfile.read_text(args.old))
     if args.weights:
         _same_kind(*args.weights)
         with blobs.open_model(args.weights[0]) as model:

@@ -8,7 +8,7 @@ import numpy as np
 
 from caffe_metric.nets import netfile
 from caffe_metric.nets.filling import fill
-from caffe_metric.nets.prune import ancestors, layers_of_phase
+from caffe_metric.nets.prune import making
 from caffe_metric.nets.roles import kind, row_of
 from caffe_metric.nets.stock import to_stock
 from caffe_metric.support.errors import UserError
@@ -65,15 +65,14 @@ def _with_input(net, blob, shape):
 
     shape: channels, height and width of an image, or None: as the Data layer reads them.
     """
-    layers = layers_of_phase(net, TEST)
-    for layer in layers:
+    kept = making(net, blob)
+    for layer in kept:
         row = row_of(layer)
         if blob in layer.top and row is not None and row.loss:
             raise UserError(f"layer '{layer.name}': a loss is not deployed; choose another --blob")
-    kept = ancestors(layers, [blob]) or ancestors(layers_of_phase(net, 0), [blob])
     sources = [layer for layer in kept if not layer.bottom]
     if not kept or len(sources) != 1:
-        raise UserError(f"blob '{blob}' must come from one Data or Input layer in phase TEST")
+        raise UserError(f"blob '{blob}' must come from one Data or Input layer")
     out = type(net)(name=net.name)
     entry = out.layer.add(name="input", type="Input", top=[sources[0].top[0]])
     entry.input_param.shape.add().dim.extend([1, *(shape or _image_shape(sources[0]))])

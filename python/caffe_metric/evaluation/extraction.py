@@ -16,7 +16,7 @@ from caffe_metric.data.lists import check_labels, labelled_lines, read_labelled
 from caffe_metric.data.lmdb_file import lmdb_names
 from caffe_metric.nets import netfile
 from caffe_metric.nets.filling import fill
-from caffe_metric.nets.prune import ancestors, layers_of_phase
+from caffe_metric.nets.prune import making
 from caffe_metric.support import child
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
@@ -33,10 +33,9 @@ def extraction_net(net, data, blob, batch=100, scale=1.0, mean=(), crop=0):
     net: a NetParameter, for training or deployment. scale, mean and crop are for a net that
     begins with an Input; a Data layer keeps its own. Raises UserError.
     """
-    layers = layers_of_phase(net, TEST)
-    kept = ancestors(layers, [blob])
+    kept = making(net, blob)
     if not kept and blob not in net.input:
-        tops = sorted({top for layer in layers for top in layer.top})
+        tops = sorted({top for layer in net.layer for top in layer.top})
         raise UserError(f"the net has no blob '{blob}'; it has {', '.join(tops)}")
     out = type(net)(name=net.name)
     sources = [layer for layer in kept if not layer.bottom]
@@ -50,7 +49,7 @@ def extraction_net(net, data, blob, batch=100, scale=1.0, mean=(), crop=0):
         reader.transform_param.mean_value.extend(mean)
         reader.transform_param.crop_size = crop
     else:
-        raise UserError("a net with one Data, ImageData or Input layer is needed in phase TEST")
+        raise UserError("a net with one Data, ImageData or Input layer is needed")
     if len(reader.top) == 1:
         reader.top.append(LABEL_BLOB)
     _point_at(reader, data, batch)

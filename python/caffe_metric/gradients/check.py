@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from caffe_metric.gradients import finite_differences
-from caffe_metric.nets import isolate, netfile, roles
+from caffe_metric.nets import isolate, netfile, phases, roles
 from caffe_metric.support import child, tables
 from caffe_metric.support.arrays import read_npz
 from caffe_metric.support.errors import UserError
@@ -88,7 +88,7 @@ def gradcheck(
     netfile.find_python_layers(path)
     net = netfile.read(path)
     number = {"train": 0, "test": 1}[phase]
-    present = [known for known in net.layer if isolate.included(known, number)]
+    present = [known for known in net.layer if phases.included(known, number)]
     if layer is not None and layer not in [known.name for known in present]:
         names = ", ".join(known.name for known in present)
         raise UserError(f"{path}: no layer '{layer}' in phase {phase.upper()}; there are {names}")

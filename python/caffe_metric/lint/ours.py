@@ -7,7 +7,7 @@ import math
 from caffe_metric.data.lists import LABEL_LIMIT
 from caffe_metric.lint import shapes, sources
 from caffe_metric.lint.view import View
-from caffe_metric.nets import roles
+from caffe_metric.nets import phases, roles
 
 
 def check(view: View, layer) -> None:
@@ -238,7 +238,7 @@ def _margin_params(view, layer, given) -> None:
             "a Python layer cannot protect its iteration count: write "
             "param { } param { lr_mult: 0 decay_mult: 0 }",
         )
-    if view.phase == "TRAIN":
+    if view.state.phase == phases.TRAIN:
         _frozen(view, layer, given, specs)
     elif not given.persist_iteration and (given.margin_in_test or len(layer.top) > 1):
         view.warning(
@@ -246,7 +246,7 @@ def _margin_params(view, layer, given) -> None:
             f"persist_iteration: false: lambda of a TEST net stays at its value for iteration "
             f"{given.iteration}, while that of training is annealed",
         )
-    if given.triplet and view.phase == "TRAIN":
+    if given.triplet and view.state.phase == phases.TRAIN:
         learned = not specs or specs[0].lr_mult != 0
         decayed = not specs or specs[0].decay_mult != 0
         if learned or decayed:

@@ -1,13 +1,11 @@
-"""A net of one phase as lint sees it: layers in order, who makes what, shapes as far as known."""
+"""A net of one state as lint sees it: layers in order, who makes what, shapes as far as known."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from caffe_metric.lint import learning, shapes
-from caffe_metric.nets import isolate
-
-PHASES = ("TRAIN", "TEST")
+from caffe_metric.nets import phases
 
 
 @dataclass(frozen=True)
@@ -28,14 +26,14 @@ class Finding:
 
 @dataclass
 class View:
-    """The layers of a phase, with what is known in front of each.
+    """The layers of a state, with what is known in front of each.
 
     makers: {blob: the layer that wrote it last}. shapes: {blob: tuple with None for an unknown
     number, or None}. learned: {blob: whether something below it is learned}. All are updated layer
     by layer, see `walk`. forced: force_backward of the net.
     """
 
-    phase: str
+    state: phases.State
     layers: list
     lines: dict[int, int]
     layer_types: frozenset[str] | None
@@ -86,11 +84,28 @@ class View:
                 self.learned[top] = learned
 
 
-def of_phase(net, layers, phase: str, lines: dict[int, int], layer_types) -> View:
-    """The view of a phase; the net's own inputs (`input:`) are made by no layer."""
-    number = PHASES.index(phase)
-    present = [layer for layer in layers if isolate.included(layer, number)]
-    view = View(phase, present, lines, layer_types, forced=net.force_backward)
+def states(net, layers) -> list[phases.State]:
+    """The states whose nets are looked at: those that have data, each kind of net once.
+
+    A net file without data in TEST is trained by a solver without test_iter; one whose data layers
+    name stages is run with those. Where no state has data, all are looked at.
+    """
+    seen = {}
+    for state in phases.states(layers):
+        present = [layer for layer in layers if phases.included(layer, state)]
+        seen.setdefault((state.phase, tuple(map(id, present))), (state, present))
+    found = [
+        state
+        for state, present in seen.values()
+        if net.input or any(not layer.bottom and layer.type != "Parameter" for layer in present)
+    ]
+    return found or [phases.State(phases.TRAIN), phases.State(phases.TEST)]
+
+
+def of_state(net, layers, state, lines: dict[int, int], layer_types) -> View:
+    """The view of a state; the net's own inputs (`input:`) are made by no layer."""
+    present = [layer for layer in layers if phases.included(layer, state)]
+    view = View(state, present, lines, layer_types, forced=net.force_backward)
     for place, name in enumerate(net.input):
         shape = None
         if place < len(net.input_shape):

@@ -7,6 +7,7 @@ import difflib
 from caffe_metric import suite
 from caffe_metric.lint.view import View
 from caffe_metric.nets import roles, schema
+from caffe_metric.zoo import rules
 
 OURS = frozenset(row.type for row in suite.NATIVE)
 
@@ -41,6 +42,12 @@ def _type(view, layer) -> None:
             "Python layer",
         )
         return
+    if rules.recognised(layer.type):
+        view.error(
+            layer,
+            f"the type '{layer.type}' is another fork's: `caffe-metric modernize` reads this net",
+        )
+        return
     known = {*view.layer_types, *OURS}
     view.error(layer, f"no layer has the type '{layer.type}'{near(layer.type, known)}")
 
@@ -55,7 +62,7 @@ def _bottoms(view, layer) -> None:
             if later
             else near(name, view.makers) or "; no layer of this phase makes it"
         )
-        view.error(layer, f"{view.phase}: bottom '{name}' is unknown here{why}")
+        view.error(layer, f"{view.state}: bottom '{name}' is unknown here{why}")
 
 
 def _tops(view, layer) -> None:
@@ -65,7 +72,7 @@ def _tops(view, layer) -> None:
         if name in seen or (name in view.makers and not in_place):
             maker = view.makers.get(name)
             by = f" by layer '{maker.name}'" if maker is not None else ""
-            view.error(layer, f"{view.phase}: top '{name}' is made already{by}")
+            view.error(layer, f"{view.state}: top '{name}' is made already{by}")
         seen.add(name)
 
 

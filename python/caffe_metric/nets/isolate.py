@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import yaml
 
-from caffe_metric.nets import one_layer, roles
+from caffe_metric.nets import one_layer, phases, roles
 from caffe_metric.support.errors import UserError
 
 
@@ -23,23 +23,6 @@ class Captured:
     notes: list[str] = field(default_factory=list)
 
 
-def included(layer, phase: int) -> bool:
-    """Whether a net of that phase, without level and stages, has the layer."""
-    if layer.include:
-        return any(_meets(rule, phase) for rule in layer.include)
-    return not any(_meets(rule, phase) for rule in layer.exclude)
-
-
-def _meets(rule, phase: int) -> bool:
-    if rule.HasField("phase") and rule.phase != phase:
-        return False
-    return (
-        rule.min_level <= 0
-        and (not rule.HasField("max_level") or rule.max_level >= 0)
-        and not (rule.stage)
-    )
-
-
 def capture(net_file: str, net, phase: int, weights, data, seed: int, wanted) -> list[Captured]:
     """Runs a forward pass of the whole net, and keeps what each wanted layer meets.
 
@@ -50,7 +33,7 @@ def capture(net_file: str, net, phase: int, weights, data, seed: int, wanted) ->
 
     caffe.set_random_seed(seed)
     built = caffe.Net(net_file, phase, weights=weights) if weights else caffe.Net(net_file, phase)
-    layers = {layer.name: layer for layer in net.layer if included(layer, phase)}
+    layers = {layer.name: layer for layer in net.layer if phases.included(layer, phase)}
     fill_inputs(built, list(layers.values()), data, np.random.default_rng(seed))
     found = []
     for number, name in enumerate(built._layer_names):

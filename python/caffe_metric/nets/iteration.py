@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caffe_metric.nets import blobs, isolate, netfile, roles
+from caffe_metric.nets import blobs, netfile, phases, roles
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.strings import without_suffix
 
@@ -97,7 +97,7 @@ def _layers(net: str) -> list:
     """The layers of a net's TRAIN phase."""
     netfile.quiet_caffe()
     parsed = netfile.read(net)
-    layers = [layer for layer in parsed.layer if isolate.included(layer, 0)]
+    layers = [layer for layer in parsed.layer if phases.included(layer, 0)]
     if not any(_counts(layer) for layer in layers):
         raise UserError(f"{net}: has no MarginInnerProduct layer")
     return layers

@@ -8,8 +8,8 @@ import re
 import sys
 from pathlib import Path
 
-from caffe_metric.nets import netschema
-from caffe_metric.support.errors import UserError
+from caffe_metric.nets import netschema, prototxt, upgrade
+from caffe_metric.support.errors import ForeignNetError, UserError
 
 
 def quiet_caffe() -> None:
@@ -64,19 +64,61 @@ def parse(path: str, message, text: str | None = None, complete: bool = True):
         raise UserError(f"{path}:{' '.join(str(error).split())}") from error
 
 
-def read(path: str, text: str | None = None, old: bool = False):
+def read(path: str, text: str | None = None, any_type: bool = False):
     """The NetParameter of a prototxt, with the schema of netschema.load().
 
-    old: whether a net of `layers`, as Caffe had them until 2014, is taken. Raises UserError.
+    An old net (`layers`) is read as today's, as Caffe does. any_type: whether layers that only
+    another fork has are taken, too. Raises UserError, ForeignNetError for the words of a fork.
     """
-    text = read_text(path) if text is None else text
+    text = decoded(read_text(path) if text is None else text)[0]
     known = netschema.load()
     try:
-        net = parse(path, known.net(), text, known.complete)
+        net = parse(path, known.net(), upgraded(path, text), known.complete)
     except UserError as error:
+        _refuse_foreign(path, text)
         if re.search(r"^\s*(base_lr|lr_policy|train_net|net)\s*:", text, re.MULTILINE):
             raise UserError(f"{error}; this looks like a solver: name its net") from error
         raise
-    if net.layers and not old:
-        raise UserError(f"{path}: an old net (`layers`): run Caffe's upgrade_net_proto_text first")
+    if not any_type:
+        _refuse_foreign(path, text)
     return net
+
+
+def upgraded(path: str, text: str) -> str:
+    """The text of a net, with an old one's `layers` in today's words. Raises UserError."""
+    if "layers" not in text:
+        return text
+    try:
+        return upgrade.upgraded(text)
+    except prototxt.SyntaxFault as error:
+        raise UserError(f"{path}:{error.line}: {error}") from error
+
+
+def decoded(text: str) -> tuple[str, str]:
+    """The text of a net, and the encoding to write it with again.
+
+    text: as read_text gives it, bytes that are no UTF-8 as surrogates. Chinese comments of those
+    years are GBK; any other bytes are letters of Latin-1.
+    """
+    try:
+        text.encode("utf-8")
+        return text, "utf-8"
+    except UnicodeEncodeError:
+        data = text.encode("utf-8", "surrogateescape")
+    for encoding in ("gb18030", "latin-1"):
+        try:
+            return data.decode(encoding), encoding
+        except UnicodeDecodeError:
+            continue
+    raise AssertionError("latin-1 decodes all")
+
+
+def _refuse_foreign(path, text) -> None:
+    from caffe_metric.zoo import recognition
+
+    found = recognition.foreign(text)
+    if found:
+        raise ForeignNetError(
+            f"{path}:{found} of another fork of Caffe: `caffe-metric modernize {path} -o NEW` "
+            "reads it"
+        )

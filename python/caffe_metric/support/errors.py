@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class UserError(Exception):
     """Shown as one line on stderr, with exit status 1."""
+
+
+class ForeignNetError(UserError):
+    """A net in the words of another fork of Caffe, which `caffe-metric modernize` reads."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from caffe_metric.nets import netfile, roles
-from caffe_metric.support.errors import UserError
+from caffe_metric.support.errors import ForeignNetError, UserError
 
 
 @dataclass
@@ -46,7 +46,8 @@ class Plan:
 def read_plan(path, folder="."):
     """Reads a solver file and its net; paths in it are relative to `folder`, as for Caffe.
 
-    A net that cannot be read gives a plan without reports: Caffe will say what is wrong.
+    A net that cannot be read gives a plan without reports: Caffe will say what is wrong. Raises
+    ForeignNetError for a net of another fork.
     """
     from caffe.proto import caffe_pb2
 
@@ -55,8 +56,12 @@ def read_plan(path, folder="."):
     plan = Plan(solver.max_iter, prefix, solver.net or solver.train_net)
     net = solver.net_param
     if plan.net and not solver.HasField("net_param"):
-        with contextlib.suppress(UserError):
+        try:
             net = netfile.read(str(Path(folder, plan.net)))
+        except ForeignNetError:
+            raise
+        except UserError:
+            pass
     for layer in net.layer:
         if not any(rule.HasField("phase") and rule.phase != 0 for rule in layer.include):
             _learn_tops(plan, layer)

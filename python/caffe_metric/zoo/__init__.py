@@ -10,7 +10,7 @@ from caffe_metric.zoo.document import Document
 from caffe_metric.zoo.net import Net
 from caffe_metric.zoo.report import CHANGED, REFUSED, Line
 
-__all__ = ["CHANGED", "REFUSED", "Line", "Modernized", "converted", "decoded", "modernize"]
+__all__ = ["CHANGED", "REFUSED", "Line", "Modernized", "converted", "modernize"]
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,3 @@ def modernize(path: str, text: str, models=None) -> Modernized:
 def converted(done: Modernized, path: str) -> dict:
     """{layer: blobs} of the new net's model. path: of the old model, for errors."""
     return weights.converted(done.net.models, done.net, path)
-
-
-def decoded(text: str) -> tuple[str, str]:
-    """The text of a net, and the encoding to write it with again.
-
-    text: as netfile.read_text gives it, bytes that are no UTF-8 as surrogates. Chinese comments of
-    those years are GBK; any other bytes are letters of Latin-1.
-    """
-    try:
-        text.encode("utf-8")
-        return text, "utf-8"
-    except UnicodeEncodeError:
-        data = text.encode("utf-8", "surrogateescape")
-    for encoding in ("gb18030", "latin-1"):
-        try:
-            return data.decode(encoding), encoding
-        except UnicodeDecodeError:
-            continue
-    raise AssertionError("latin-1 decodes all")
