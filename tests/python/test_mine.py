@@ -26,31 +26,54 @@ def distance(embeddings, a, b):
     return float(((u - v) ** 2).sum())
 
 
-@pytest.mark.parametrize("negatives", [1, 3])
-def test_semihard(rows, rng, negatives):
-    embeddings, labels = rows
-    triplets = mine(embeddings, labels, "semihard", 0.3, negatives, 60, rng)
-    assert len(set(triplets[:, 0])) == len(triplets) > 10
-    for anchor, positive, *others in triplets:
-        assert labels[anchor] == labels[positive]
-        assert anchor != positive
-        assert len(set(others)) == negatives
-        d_ap = distance(embeddings, anchor, positive)
-        for other in others:
-            assert labels[other] != labels[anchor]
-            assert d_ap < distance(embeddings, anchor, other) < d_ap + 0.3
-    found = {int(anchor) for anchor in triplets[:, 0]}
-    assert 60 not in found
+def near(embeddings, anchor, count):
+    """The `count` rows nearest to an anchor, nearest first."""
+    others = [row for row in range(len(embeddings)) if row != anchor]
+    return sorted(others, key=lambda row: distance(embeddings, anchor, row))[:count]
 
 
-def test_hard_takes_the_nearest(rows):
+@pytest.mark.parametrize(("negatives", "neighbours"), [(1, 20), (3, 20), (2, 60)])
+def test_semihard_finds_each_candidate_and_no_other(rng, negatives, neighbours):
+    """Two rows a class, so that an anchor's positive, and with it its candidates, are known."""
+    labels = np.append(np.arange(60) // 2, 99)  # the last has no partner
+    embeddings = rng.normal(size=(61, 3))
+    embeddings[1::2] = embeddings[:60:2] + 0.3 * rng.normal(size=(30, 3))
+    candidates = {}
+    for anchor in range(60):
+        d_ap = distance(embeddings, anchor, anchor ^ 1)
+        found = [
+            row
+            for row in near(embeddings, anchor, neighbours)
+            if labels[row] != labels[anchor]
+            and d_ap < distance(embeddings, anchor, row) < d_ap + 0.3
+        ]
+        if len(found) >= negatives:
+            candidates[anchor] = set(found)
+    drawn = {anchor: set() for anchor in candidates}
+    for seed in range(200):
+        draws = np.random.default_rng(seed)
+        triplets = mine(embeddings, labels, "semihard", 0.3, negatives, neighbours, draws)
+        assert triplets[:, 0].tolist() == sorted(candidates)
+        assert (triplets[:, 1] == triplets[:, 0] ^ 1).all()
+        for anchor, _, *others in triplets.tolist():
+            assert len(set(others)) == negatives
+            drawn[anchor].update(others)
+    assert 10 < len(candidates) < 60
+    assert drawn == candidates
+
+
+@pytest.mark.parametrize("neighbours", [12, 60])
+def test_hard_takes_the_nearest(rows, neighbours):
     embeddings, labels = rows
-    triplets = mine(embeddings, labels, "hard", negatives=2, neighbours=60)
-    assert sorted(triplets[:, 0]) == list(range(60))
-    for anchor, _, *others in triplets:
-        different = [row for row in range(61) if labels[row] != labels[anchor]]
-        different.sort(key=lambda row: distance(embeddings, anchor, row))
-        assert others == different[:2]
+    expected = {}
+    for anchor in range(60):
+        looked_at = near(embeddings, anchor, neighbours)
+        different = [row for row in looked_at if labels[row] != labels[anchor]]
+        if len(different) >= 2:
+            expected[anchor] = different[:2]
+    found = mine(embeddings, labels, "hard", negatives=2, neighbours=neighbours).tolist()
+    assert {anchor: others for anchor, _, *others in found} == expected
+    assert (len(expected) == 60) == (neighbours == 60)
 
 
 def test_an_anchor_without_enough_negatives_near_gives_none():

@@ -130,9 +130,24 @@ def test_the_loss_falls(tmp_path, data, loss, engine):
     assert (tmp_path / "model_iter_150.caffemodel").is_file()
 
 
+FOLDERS = ("whole", "parts")
+
+
+def blobs(model):
+    """The weights in a caffemodel."""
+    from caffe.proto import caffe_pb2
+
+    net = caffe_pb2.NetParameter.FromString(model.read_bytes())
+    found = [blob for layer in net.layer for blob in layer.blobs]
+    return [np.array(blob.data, np.float32).reshape(blob.shape.dim) for blob in found]
+
+
 @pytest.mark.parametrize("engine", ["cpp", "python"])
-def test_a_resumed_training_goes_on_with_its_lambda(tmp_path, data, engine):
-    """100 iterations, and 50 more in another process, are 150 in one."""
+def test_a_resumed_training_is_the_one_that_went_on(tmp_path, data, engine):
+    """100 iterations, and 50 more in another process, are 150 in one: lambda, losses, weights.
+
+    The data are two batches, so that both read the same at iteration 100.
+    """
     need(engine)
     whole = train(tmp_path / "whole", data, ("margin", engine))
     train(tmp_path / "parts", data, ("margin", engine), max_iter=100)
@@ -141,4 +156,10 @@ def test_a_resumed_training_goes_on_with_its_lambda(tmp_path, data, engine):
     resumed, expected = tops(rest, "lambda"), tops(whole, "lambda")
     assert len(resumed) == 5
     assert expected[0] > 2 * expected[-1]
-    np.testing.assert_allclose(resumed, expected[-5:], rtol=1e-4)
+    assert resumed == expected[-5:]
+    assert tops(rest, "loss") == tops(whole, "loss")[-5:]
+    ours, theirs = (blobs(tmp_path / name / "model_iter_150.caffemodel") for name in FOLDERS)
+    assert [blob.shape for blob in ours] == [(3, 6), (3,), (4, 3), (1,)]
+    for one, other in zip(ours, theirs):
+        np.testing.assert_array_equal(one, other)
+    assert ours[-1] == 150
