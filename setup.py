@@ -85,7 +85,12 @@ def extensions() -> list[Pybind11Extension]:
 ParallelCompile("CMAKE_BUILD_PARALLEL_LEVEL", default=0).install()
 setup(
     package_dir={"": "python"},
-    package_data={"caffe_metric.nets": ["*.proto"], "caffe_metric.zoo": ["*.proto"]},
+    package_data={
+        "caffe_metric.demo": ["*.html"],
+        "caffe_metric.evaluation": ["*.html"],
+        "caffe_metric.nets": ["*.proto"],
+        "caffe_metric.zoo": ["*.proto"],
+    },
     # For what protoc makes of proto/, on a machine that has none.
     setup_requires=[] if shutil.which("protoc") else ["grpcio-tools"],
     py_modules=[Path(name).stem for name in names("python/*.py")],

@@ -63,8 +63,9 @@ def test_landmarks(spelled):
 
 def test_pairs(spelled):
     names = ["Ann_0001", "Ann_0004", "Bob_0002"]
-    left, right, same, _ = read_pairs(spelled("2 1\nAnn 1 4\nAnn 1 Bob 2\n"), names)
-    assert (left.tolist(), right.tolist(), same.tolist()) == ([0, 0], [1, 2], [True, False])
+    left, right, same, _ = read_pairs(spelled("2 1\n" + "Ann 1 4\nAnn 1 Bob 2\n" * 2), names)
+    assert (left.tolist(), right.tolist()) == ([0] * 4, [1, 2] * 2)
+    assert same.tolist() == [True, False] * 2
     plain = "Ann_0001 Ann_0004 1\n" * 5 + "Ann_0004 Bob_0002 0\n" * 5
     left, right, same, _ = read_pairs(spelled(plain), names)
     assert (left.tolist(), right.tolist()) == ([0] * 5 + [1] * 5, [1] * 5 + [2] * 5)

@@ -10,12 +10,9 @@ import itertools
 
 import numpy as np
 import pytest
-from caffe_metric.evaluation.metrics import clustering, retrieval, verification
-from caffe_metric.evaluation.metrics.similarity import (
-    pair_similarities,
-    similarity_blocks,
-    unit_rows,
-)
+from caffe_metric.evaluation.metrics import clustering, neighbours, retrieval, verification
+from caffe_metric.evaluation.metrics.all_pairs import HISTOGRAM_BINS, all_pairs
+from caffe_metric.evaluation.metrics.similarity import unit_rows, upper_tiles
 
 
 def cosine(u, v):
@@ -42,19 +39,26 @@ def test_bad_embeddings():
         unit_rows(np.zeros(3))
 
 
-@pytest.mark.parametrize("block", [1, 3, 7, 100])
-def test_each_pair_comes_once(rng, block):
-    embeddings, labels = embed(rng, 11, 3, 4)
-    blocks = list(pair_similarities(embeddings, labels, block))
-    scores = np.concatenate([scores for scores, _ in blocks])
-    same = np.concatenate([kind for _, kind in blocks])
-    expected = [
+def naive_pairs(embeddings, labels):
+    """(scores, same) of all pairs, by loops."""
+    found = [
         (cosine(embeddings[i], embeddings[j]), labels[i] == labels[j])
-        for i, j in itertools.combinations(range(11), 2)
+        for i, j in itertools.combinations(range(len(labels)), 2)
     ]
-    np.testing.assert_allclose(sorted(scores), sorted(score for score, _ in expected), atol=1e-6)
-    assert same.sum() == sum(kind for _, kind in expected)
-    assert sum(len(rows) for _, rows in similarity_blocks(embeddings, block)) == 11
+    return np.array([score for score, _ in found]), np.array([same for _, same in found])
+
+
+@pytest.mark.parametrize(("block", "tile"), [(1, 1), (3, 2), (3, 7), (100, 5), (4, 100)])
+def test_each_pair_comes_once(rng, block, tile):
+    embeddings, labels = embed(rng, 11, 3, 4)
+    seen = np.zeros((11, 11), int)
+    for rows, columns, scores, wanted in upper_tiles(unit_rows(embeddings), block, tile):
+        kept = np.ones(scores.shape, bool) if wanted is None else wanted
+        seen[rows, columns] += kept
+        for i, j in zip(*np.nonzero(kept)):
+            expected = cosine(embeddings[rows.start + i], embeddings[columns.start + j])
+            assert scores[i, j] == pytest.approx(expected, abs=1e-6)
+    assert (seen == np.triu(np.ones((11, 11), int), 1)).all()
 
 
 def naive_rates(scores, same, threshold):
@@ -68,21 +72,22 @@ def test_roc_against_loops_and_sklearn(rng):
     same = rng.random(301) < 0.3
     scores = np.round(rng.normal(size=301) + same, 1)  # many ties
     curve = verification.roc(scores, same)
-    for far, tar, threshold in zip(curve.far[1:], curve.tar[1:], curve.threshold[1:]):
-        assert (far, tar) == pytest.approx(naive_rates(scores, same, threshold))
+    cuts = sorted(set(scores), reverse=True)
+    assert curve.threshold.tolist() == [np.inf, *cuts]
+    expected = [(0.0, 0.0)] + [naive_rates(scores, same, cut) for cut in cuts]
+    np.testing.assert_allclose(np.c_[curve.far, curve.tar], expected)
     assert curve.auc() == pytest.approx(roc_auc_score(same, scores), abs=1e-12)
     wins = [(a > b) + 0.5 * (a == b) for a in scores[same] for b in scores[~same]]
     assert curve.auc() == pytest.approx(np.mean(wins), abs=1e-12)
     for target in (0, 0.003, 0.01, 0.1, 1):
-        best = max(
-            tar
-            for far, tar in [(0.0, 0.0)] + [naive_rates(scores, same, t) for t in set(scores)]
-            if far <= target
-        )
-        assert curve.tar_at(target) == pytest.approx(best)
-    far, tar = naive_rates(scores, same, curve.threshold_at(0.1))
-    assert far <= 0.1
-    assert tar == curve.tar_at(0.1)
+        # The lowest score that may be accepted: so few different pairs reach it.
+        allowed = [cut for cut in cuts if naive_rates(scores, same, cut)[0] <= target]
+        lowest = min(allowed, default=np.inf)
+        assert curve.threshold_at(target) == lowest
+        assert curve.tar_at(target) == pytest.approx(naive_rates(scores, same, lowest)[1])
+    errors = [naive_rates(scores, same, cut) for cut in cuts]
+    nearest = min(range(len(cuts)), key=lambda i: abs(errors[i][0] - (1 - errors[i][1])))
+    assert curve.eer_threshold() == cuts[nearest]
 
 
 def test_eer_lies_where_both_errors_meet(rng):
@@ -96,13 +101,46 @@ def test_eer_lies_where_both_errors_meet(rng):
     assert verification.roc([1.0, 1, 1, 1], [True, True, False, False]).eer() == 0.5
 
 
-def test_binned_roc_is_the_exact_one_to_the_bin(rng):
+@pytest.mark.parametrize("how", ["kept", "counted", "drawn"])
+def test_all_pairs_against_loops(rng, how):
+    """Scores that are kept; counted in bins; and, above a limit, the different ones drawn."""
     embeddings, labels = embed(rng, 211, 7, 5)
-    exact = verification.roc_of_all_pairs(embeddings, labels)
-    binned = verification.roc_of_all_pairs(embeddings, labels, exact_pairs=0)
-    assert binned.auc() == pytest.approx(exact.auc(), abs=1e-5)
-    assert binned.tar_at(0.01) == pytest.approx(exact.tar_at(0.01), abs=1e-3)
-    assert binned.eer() == pytest.approx(exact.eer(), abs=1e-3)
+    unit = unit_rows(embeddings)
+    scores, same = naive_pairs(embeddings, labels)
+    limits = {"kept": {}, "counted": {"exact": 0}, "drawn": {"exact": 0, "most": 0}}[how]
+    if how == "drawn":
+        limits["most"] = 211 * 150  # 150 of the 211 rows meet all others
+    found = all_pairs(unit, labels, hardest=4, **limits)
+    assert found.counts[0] == same.sum()
+    assert found.of_different == (~same).sum()
+    assert found.hardest["same"] == worst(unit, labels, scores, same, 1)
+    far, tar = found.roc.far, found.roc.tar
+    assert (np.diff(far) >= 0).all() and (np.diff(tar) >= 0).all()
+    loose = 0.02 if how == "drawn" else 1e-5
+    exact = verification.roc(scores, same)
+    assert found.roc.auc() == pytest.approx(exact.auc(), abs=loose)
+    assert found.roc.eer() == pytest.approx(exact.eer(), abs=max(loose, 1e-3))
+    spread = scores[same].var() + scores[~same].var()
+    fisher = (scores[same].mean() - scores[~same].mean()) ** 2 / spread
+    assert found.fisher() == pytest.approx(fisher, rel=max(loose * 5, 1e-4))
+    if how == "drawn":
+        assert found.counts[1] < 150 * 211
+        return
+    assert found.counts[1] == (~same).sum()
+    assert found.hardest["different"] == worst(unit, labels, scores, same, -1)
+    histogram = [np.histogram(scores[kind], HISTOGRAM_BINS)[0] for kind in (same, ~same)]
+    assert np.abs(found.histograms - histogram).sum() <= 8  # a score at the edge of two bins
+    for far in (0.1, 0.01):
+        threshold = found.roc.threshold_at(far)
+        assert threshold == pytest.approx(exact.threshold_at(far), abs=1e-5)
+
+
+def worst(unit, labels, scores, same, sign):
+    """The four same pairs that are least similar (1), different ones that are most (-1)."""
+    pairs = list(itertools.combinations(range(len(labels)), 2))
+    kind = [i for i in range(len(pairs)) if same[i] == (sign > 0)]
+    kind.sort(key=lambda i: sign * scores[i])
+    return [(*pairs[i], pytest.approx(scores[i], abs=1e-6)) for i in kind[:4]]
 
 
 def test_a_thinned_roc_keeps_its_ends_and_shape(rng):
@@ -117,10 +155,10 @@ def test_a_thinned_roc_keeps_its_ends_and_shape(rng):
 def test_one_kind_of_pair_only():
     with pytest.raises(ValueError, match="pairs of both kinds"):
         verification.roc([0.5, 0.1], [True, True])
-    with pytest.raises(ValueError, match="pairs of both kinds"):
-        verification.roc_of_all_pairs(np.eye(3), [1, 1, 1])
-    with pytest.raises(ValueError, match="pairs of both kinds"):
-        verification.roc_of_all_pairs(np.eye(1), [1])
+    for rows, labels in ((3, [1, 1, 1]), (3, [1, 2, 3]), (1, [1])):
+        for limits in ({}, {"exact": -1}, {"exact": -1, "most": -1}):
+            with pytest.raises(ValueError, match="pairs of both kinds"):
+                all_pairs(unit_rows(np.eye(rows)), labels, **limits)
 
 
 def test_fold_accuracies_against_a_search_of_all_thresholds(rng):
@@ -134,8 +172,12 @@ def test_fold_accuracies_against_a_search_of_all_thresholds(rng):
         best = max(
             np.mean((scores[train] >= t) == same[train]) for t in [*cuts, cuts[-1] + 1, cuts[0] - 1]
         )
-        threshold = verification.best_threshold(scores[train], same[train])
-        assert np.mean((scores[train] >= threshold) == same[train]) == best
+        # Between two cuts each threshold judges the others alike, but not the held-out pairs: it
+        # is the middle of the gap below the best cut.
+        judged = [np.mean((scores[train] >= t) == same[train]) for t in cuts]
+        at = len(cuts) - 1 - int(np.argmax(judged[::-1]))
+        assert judged[at] == best
+        threshold = (cuts[at] + (cuts[at - 1] if at else cuts[at] - 2)) / 2
         test = ~train
         assert accuracies[held] == np.mean((scores[test] >= threshold) == same[test])
     with pytest.raises(ValueError, match="two folds"):
@@ -166,25 +208,44 @@ def test_retrieval_against_loops(rng, rows, dimension):
         hits = [sum(right[: i + 1]) / (i + 1) for i in range(relevant) if right[i]]
         maps.append(sum(hits) / relevant)
         precisions.append(sum(right[:relevant]) / relevant)
-    found = retrieval.recall_at(embeddings, labels, (1, 4))
-    assert found == pytest.approx({k: np.mean(values) for k, values in recalls.items()})
-    expected = pytest.approx((np.mean(maps), np.mean(precisions)))
-    assert retrieval.map_at_r(embeddings, labels) == expected
+    found = retrieval.retrieve(unit_rows(embeddings), labels, (1, 4))
+    expected = {k: np.mean(values) for k, values in recalls.items() if k < rows - 1}
+    assert found["recall_at"] == pytest.approx(expected)
+    assert found["map_at_r"] == pytest.approx(np.mean(maps))
+    assert found["r_precision"] == pytest.approx(np.mean(precisions))
+    assert found["exact"]
 
 
 def test_nearest_breaks_ties_by_row():
-    embeddings = np.ones((5, 2))
-    assert retrieval.nearest(embeddings, 2).tolist() == [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]]
-    assert retrieval.nearest(embeddings[:1], 3).shape == (1, 0)
+    unit = unit_rows(np.ones((5, 2)))
+    expected = [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]]
+    assert neighbours.nearest_rows(unit, 2).tolist() == expected
+    assert neighbours.nearest_rows(unit[:1], 3).shape == (1, 0)
 
 
 def test_retrieval_needs_a_partner():
     with pytest.raises(ValueError, match="two rows"):
-        retrieval.recall_at(np.eye(3), [0, 1, 2])
+        retrieval.retrieve(unit_rows(np.eye(3)), [0, 1, 2])
 
 
-def test_nmi_of_separate_and_of_mixed_classes(rng):
-    labels = np.repeat(np.arange(3), 40)
-    centres = np.eye(3)[labels]
-    assert clustering.nmi(centres + 0.01 * rng.normal(size=(120, 3)), labels) == pytest.approx(1)
-    assert clustering.nmi(rng.normal(size=(120, 3)), labels) < 0.2
+def test_nmi_against_its_formula(rng):
+    """Rows at the corners of k-means' own clusters: whom it puts together is known."""
+    corners = np.repeat(np.arange(3), 40)
+    unit = unit_rows(np.eye(3)[corners] + 0.01 * rng.normal(size=(120, 3)))
+    assert clustering.nmi(unit, corners) == pytest.approx(1)
+    labels = np.tile([0, 0, 0, 1, 2], 24)
+    joint = np.array(
+        [[np.mean((corners == c) & (labels == k)) for k in range(3)] for c in range(3)]
+    )
+    rows, columns = joint.sum(axis=1), joint.sum(axis=0)
+    mutual = sum(p * np.log(p / (rows[c] * columns[k])) for (c, k), p in np.ndenumerate(joint) if p)
+    entropies = [-(p * np.log(p)).sum() for p in (rows, columns)]
+    expected = mutual / np.mean(entropies)
+    assert clustering.nmi(unit, labels) == pytest.approx(expected, abs=1e-9)
+    shifted = np.where(np.arange(120) % 4 == 0, (corners + 1) % 3, corners)
+    assert 0.2 < clustering.nmi(unit, shifted) < 0.6
+
+
+def test_nmi_is_left_out_where_it_takes_too_long(monkeypatch):
+    monkeypatch.setattr(clustering, "MOST", 5)
+    assert clustering.nmi(unit_rows(np.eye(3)), [0, 1, 2]) is None

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from caffe_metric.data.mining import mine
 from caffe_metric.evaluation.metrics import neighbours
-from caffe_metric.evaluation.metrics.retrieval import nearest
 from caffe_metric.evaluation.metrics.similarity import unit_rows
 
 
@@ -128,11 +127,17 @@ def test_nothing_found_is_one_line(tmp_path, command):
 def test_faiss_finds_what_the_exact_search_finds(rng, monkeypatch):
     unit = unit_rows(rng.normal(size=(300, 8)))
     unit[7] = unit[5]  # a duplicate finds itself second
-    expected = nearest(unit, 10)
+    expected = neighbours.nearest_rows(unit, 10)
+    naive = [np.argsort(-(unit @ unit[row]), kind="stable") for row in range(300)]
+    naive = [[other for other in order if other != row][:10] for row, order in enumerate(naive)]
+    assert (expected == naive).mean() > 0.99
+    monkeypatch.setattr(neighbours, "SMALL", 10)
+    assert neighbours.is_exact(300)
     found = neighbours.nearest_rows(unit, 10)
     assert (np.sort(found) == np.sort(expected)).mean() > 0.99
     monkeypatch.setattr(neighbours, "EXACT_ROWS", 10)
-    graph = neighbours.nearest_rows(unit, 10)
-    overlap = [len(set(a) & set(b)) for a, b in zip(graph, expected)]
+    assert not neighbours.is_exact(300)
+    clusters = neighbours.nearest_rows(unit, 10)
+    overlap = [len(set(a) & set(b)) for a, b in zip(clusters, expected)]
     assert np.mean(overlap) > 9
-    assert not (graph == np.arange(300)[:, None]).any()
+    assert not (clusters == np.arange(300)[:, None]).any()

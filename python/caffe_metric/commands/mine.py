@@ -17,7 +17,7 @@ import numpy as np
 
 from caffe_metric.data.lists import join_names, labelled_lines
 from caffe_metric.data.mining import STRATEGIES, mine
-from caffe_metric.evaluation.report import load
+from caffe_metric.evaluation.embeddings import load
 from caffe_metric.support.arguments import finite, natural, positive
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing

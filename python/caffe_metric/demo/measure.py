@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from caffe_metric.evaluation.metrics.retrieval import map_at_r, recall_at
+from caffe_metric.evaluation.metrics.retrieval import retrieve
+from caffe_metric.evaluation.metrics.similarity import unit_rows
 from caffe_metric.evaluation.metrics.verification import Roc
 from caffe_metric.evaluation.report import verify_all_pairs
 
@@ -36,9 +37,10 @@ def measure(embeddings, labels, unseen):
     """
     seen = ~unseen
     _, roc, histograms = verify_all_pairs(embeddings[unseen], labels[unseen])
+    retrieved = retrieve(unit_rows(embeddings[seen]), labels[seen], (1,))
     return Measured(
-        recall_at(embeddings[seen], labels[seen], (1,))[1],
-        map_at_r(embeddings[seen], labels[seen])[0],
+        retrieved["recall_at"][1],
+        retrieved["map_at_r"],
         roc.auc(),
         roc.tar_at(0.01),
         roc,

@@ -7,7 +7,8 @@ import html
 import numpy as np
 
 from caffe_metric.demo.embed import image_tag
-from caffe_metric.evaluation.metrics.retrieval import nearest
+from caffe_metric.evaluation.metrics.neighbours import nearest_rows
+from caffe_metric.evaluation.metrics.similarity import unit_rows
 
 COUNT = 8
 
@@ -25,7 +26,7 @@ def neighbours_html(embeddings, labels, images, class_names, unseen_classes):
     Returns (html, number of wrong neighbours shown, number shown).
     """
     queries = query_rows(labels)
-    found = nearest(embeddings, COUNT)[queries]
+    found = nearest_rows(unit_rows(embeddings), COUNT)[queries]
     wrong = labels[found] != labels[queries][:, None]
     rows = []
     for query, neighbours, bad in zip(queries, found, wrong):

@@ -1,28 +1,30 @@
-"""Verification, retrieval and clustering of embeddings, as numbers."""
+"""Verification, retrieval and clustering of embeddings, as numbers that show themselves."""
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
+import math
 
 import numpy as np
 
 from caffe_metric.evaluation.metrics import clustering, retrieval, verification
+from caffe_metric.evaluation.metrics.all_pairs import HISTOGRAM_BINS, Pairs, all_pairs, listed_pairs
 from caffe_metric.evaluation.metrics.pairs import pair_scores, read_pairs
-from caffe_metric.evaluation.metrics.similarity import pair_similarities
+from caffe_metric.evaluation.metrics.similarity import unit_rows
 from caffe_metric.support import tables
-from caffe_metric.support.arrays import read_npz
 from caffe_metric.support.errors import UserError
 
-FARS = (1e-1, 1e-2, 1e-3, 1e-4)
+__all__ = ["HISTOGRAM_BINS", "Measured", "Report", "evaluate", "measure", "verify_all_pairs"]
+
+FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 RECALLS = (1, 2, 4, 8, 16)
-HISTOGRAM_BINS = np.linspace(-1, 1, 201)
 
 
 class Report(dict):
     """The numbers of an evaluation, as in metrics.json: a dict that shows itself as a table."""
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name:<18}{value}" for name, value in self.rows())
+        return tables.text(self.rows(), gap=1)
 
     def _repr_html_(self) -> str:
         return tables.as_html(self.rows())
@@ -30,13 +32,22 @@ class Report(dict):
     def rows(self) -> list[tuple[str, str]]:
         """A name and a number a line."""
         verified, retrieved = self["verification"], self["retrieval"]
-        rows = [("rows", str(self["rows"])), ("identities", str(self["identities"]))]
-        rows += [("pairs", str(verified["pairs"]))]
+        rows = [("rows", f"{self['rows']}"), ("identities", f"{self['identities']}")]
+        rows.append(("same pairs", f"{verified['same_pairs']}"))
+        of = verified["different_pairs"]
+        drawn = verified["measured_different_pairs"]
+        rows.append(("different pairs", f"{of}" if drawn == of else f"{drawn} of {of}, at random"))
         if "accuracy" in verified:
             error = verified["accuracy_standard_error"]
-            rows += [("accuracy", f"{verified['accuracy']:.4f} +- {error:.4f}")]
-        rows += [("AUC", f"{verified['auc']:.4f}"), ("EER", f"{verified['eer']:.4f}")]
-        rows += [(f"TAR at FAR {far}", f"{tar:.4f}") for far, tar in verified["tar_at_far"].items()]
+            rows.append(("accuracy", f"{verified['accuracy']:.4f} +- {error:.4f}"))
+            rows.append(("its threshold", f"{verified['accuracy_threshold']:.4f}"))
+        rows.append(("AUC", f"{verified['auc']:.4f}"))
+        rows.append(("EER", f"{verified['eer']:.4f}"))
+        rows.append(("its threshold", _threshold(verified["eer_threshold"])))
+        for far, tar in verified["tar_at_far"].items():
+            rows.append((f"TAR at FAR {far}", f"{tar:.4f}"))
+            rows.append(("its threshold", _threshold(verified["threshold_at_far"][far])))
+        rows.append(("Fisher score", f"{verified['fisher']:.4f}"))
         for k, recall in retrieved.get("recall_at", {}).items():
             rows.append((f"recall at {k}", f"{recall:.4f}"))
         if retrieved:
@@ -45,6 +56,18 @@ class Report(dict):
         if "nmi" in self["clustering"]:
             rows.append(("NMI", f"{self['clustering']['nmi']:.4f}"))
         return rows
+
+
+def _threshold(value) -> str:
+    return "none" if value is None else f"{value:.4f}"
+
+
+@dataclasses.dataclass
+class Measured:
+    """A report, and the pairs it speaks of."""
+
+    report: Report
+    pairs: Pairs
 
 
 def evaluate(embeddings, labels) -> Report:
@@ -60,104 +83,89 @@ def evaluate(embeddings, labels) -> Report:
     labels = np.asarray(labels)
     if labels.ndim != 1 or np.shape(embeddings)[:1] != labels.shape:
         raise ValueError(f"embeddings {np.shape(embeddings)} and labels {labels.shape}")
-    return measure(embeddings, labels, *verify_all_pairs(embeddings, labels)[:1])
+    return measure(unit_rows(embeddings), labels).report
 
 
-def measure(embeddings, labels, verified) -> Report:
-    """The report of embeddings whose verification has been measured."""
-    numbers = Report(rows=len(labels), identities=len(np.unique(labels)), verification=verified)
-    numbers["retrieval"] = retrieve(embeddings, labels)
-    numbers["clustering"] = {}
-    with contextlib.suppress(ModuleNotFoundError):  # scikit-learn
-        numbers["clustering"]["nmi"] = clustering.nmi(embeddings, labels)
-    return numbers
+def measure(unit, labels, names=None, pairs_file=None, hardest=0) -> Measured:
+    """Measures unit rows [N, D]. Memory beyond them is bounded, whatever N is.
 
-
-def load(path):
-    """(embeddings [N, D], labels int64 [N], names [N] or None) of a file. Raises UserError."""
-    arrays = read_npz(path)
-    for name in ("embeddings", "labels"):
-        if name not in arrays:
-            raise UserError(f"{path}: has no array '{name}'")
-    embeddings, labels, names = arrays["embeddings"], arrays["labels"], arrays.get("names")
-    if embeddings.ndim != 2 or labels.shape != (len(embeddings),):
-        raise UserError(f"{path}: embeddings {embeddings.shape} and labels {labels.shape}")
-    if not embeddings.size:
-        raise UserError(f"{path}: empty")
-    if names is not None and names.shape != labels.shape:
-        raise UserError(f"{path}: {len(labels)} labels and names of shape {names.shape}")
-    return _real(path, embeddings), _numbered(path, labels), names
-
-
-def _real(path, embeddings):
-    if embeddings.dtype.kind not in "fiu":
-        raise UserError(f"{path}: embeddings are {embeddings.dtype}, must be numbers")
-    good = np.isfinite(embeddings).all(axis=1)
-    if not good.all():
-        raise UserError(f"{path}: row {np.argmin(good)} of the embeddings holds NaN or Inf")
-    return embeddings if embeddings.dtype.kind == "f" else embeddings.astype(np.float32)
-
-
-def _numbered(path, labels):
-    """Labels as int64; names of classes are numbered in their order."""
-    if labels.dtype.kind in "US":
-        return np.unique(labels, return_inverse=True)[1]
-    with np.errstate(invalid="ignore"):
-        whole = labels.astype(np.int64) if labels.dtype.kind in "fiub" else None
-    if whole is None or not (whole == labels).all():
-        raise UserError(f"{path}: labels are {labels.dtype}, must be integers, or names of classes")
-    return whole
-
-
-def verify(roc):
-    """Numbers of a Roc, as a dict for JSON."""
-    return {
-        "auc": roc.auc(),
-        "eer": roc.eer(),
-        "tar_at_far": {f"{far:g}": roc.tar_at(far) for far in FARS},
-    }
+    names, pairs_file: verification over the pairs of a file, by the images' names, and not over all
+    pairs. hardest: how many pairs of each kind to name. Raises ValueError, UserError.
+    """
+    if pairs_file is None:
+        found, more = all_pairs(unit, labels, hardest=hardest), {}
+    else:
+        found, more = _pairs_of_file(unit, names, pairs_file, hardest)
+    report = Report(rows=len(labels), identities=len(np.unique(labels)))
+    report["verification"] = {**_verified(found), **more}
+    report["retrieval"] = _retrieved(unit, labels)
+    report["clustering"] = _clustered(unit, labels)
+    return Measured(report, found)
 
 
 def verify_all_pairs(embeddings, labels):
     """(numbers, Roc, histograms) of all pairs of rows; histograms: counts of [same, different]."""
-    histograms = np.zeros((2, len(HISTOGRAM_BINS) - 1), np.int64)
-    for scores, same in pair_similarities(embeddings, labels):
-        scores = np.clip(scores, -1, 1)
-        histograms[0] += np.histogram(scores[same], HISTOGRAM_BINS)[0]
-        histograms[1] += np.histogram(scores[~same], HISTOGRAM_BINS)[0]
-    roc = verification.roc_of_all_pairs(embeddings, labels)
-    return {"pairs": int(histograms.sum()), **verify(roc)}, roc, histograms
+    found = all_pairs(unit_rows(embeddings), labels)
+    return _verified(found), found.roc, found.histograms
 
 
-def verify_pairs(embeddings, names, path):
-    """The same for the pairs of a file, with the accuracy in its folds."""
+def _verified(found: Pairs) -> dict:
+    """Numbers for JSON. A FAR below one pair in the different ones says nothing: it is left out."""
+    same, different = found.counts
+    roc = found.roc
+    fars = [far for far in FARS if far * different > 1 - 1e-9]
+    return {
+        "pairs": same + found.of_different,
+        "same_pairs": same,
+        "different_pairs": found.of_different,
+        "measured_different_pairs": different,
+        "auc": roc.auc(),
+        "eer": roc.eer(),
+        "eer_threshold": _finite(roc.eer_threshold()),
+        "tar_at_far": {f"{far:g}": roc.tar_at(far) for far in fars},
+        "threshold_at_far": {f"{far:g}": _finite(roc.threshold_at(far)) for far in fars},
+        "fisher": found.fisher(),
+    }
+
+
+def _finite(threshold: float):
+    """None where no threshold keeps to the FAR, because that many pairs share the highest score."""
+    return threshold if math.isfinite(threshold) else None
+
+
+def _pairs_of_file(unit, names, path, hardest):
+    """Pairs, and the accuracy in their folds."""
     if names is None:
         raise UserError("--pairs needs the array 'names' in the .npz file")
     left, right, same, fold = read_pairs(path, names)
-    scores = pair_scores(embeddings, left, right)
-    roc = verification.roc(scores, same)
+    scores = pair_scores(unit, left, right)
+    found = listed_pairs(scores, same)
+    for name, kind, keys in (("same", same, scores), ("different", ~same, -scores)):
+        worst = np.flatnonzero(kind)[np.argsort(keys[kind], kind="stable")[:hardest]]
+        found.hardest[name] = [(int(left[i]), int(right[i]), float(scores[i])) for i in worst]
     accuracies = verification.fold_accuracies(scores, same, fold)
-    numbers = {
-        "pairs": len(same),
-        **verify(roc),
+    return found, {
         "accuracy": float(accuracies.mean()),
         "accuracy_standard_error": float(accuracies.std(ddof=1) / np.sqrt(len(accuracies))),
+        "accuracy_threshold": verification.best_threshold(scores, same),
         "folds": accuracies.tolist(),
     }
-    scores = np.clip(scores, -1, 1)
-    histograms = [np.histogram(scores[kind], HISTOGRAM_BINS)[0] for kind in (same, ~same)]
-    return numbers, roc, np.array(histograms)
 
 
-def retrieve(embeddings, labels):
-    """Recall at k, MAP@R and R-precision, as a dict for JSON; {} where no row has a partner."""
+def _retrieved(unit, labels) -> dict:
+    """For JSON; {} where no row has a partner."""
     try:
-        recalls = retrieval.recall_at(embeddings, labels, RECALLS)
+        found = retrieval.retrieve(unit, labels, RECALLS)
     except ValueError:
         return {}
-    map_at_r, r_precision = retrieval.map_at_r(embeddings, labels)
-    return {
-        "recall_at": {str(k): recall for k, recall in recalls.items()},
-        "map_at_r": map_at_r,
-        "r_precision": r_precision,
-    }
+    found["recall_at"] = {str(k): recall for k, recall in found["recall_at"].items()}
+    return found
+
+
+def _clustered(unit, labels) -> dict:
+    """{} without scikit-learn, and where k-means would take too long."""
+    try:
+        found = clustering.nmi(unit, labels)
+    except ModuleNotFoundError:
+        return {}
+    return {} if found is None else {"nmi": found}

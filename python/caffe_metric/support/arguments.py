@@ -71,3 +71,16 @@ def _integer(text, least):
 
 def _is_number(text):
     return text.isdecimal() and len(text) < 20
+
+
+def ranges(text):
+    """Integers of at least 0 with commas between, or ranges of them: 3,7-9 is 3, 7, 8, 9."""
+    found = []
+    for word in text.split(","):
+        first, dash, last = word.partition("-")
+        first = natural(first)
+        last = natural(last) if dash else first
+        if last < first or last - first > SIDE**2:
+            raise argparse.ArgumentTypeError(f"'{word}' is no range")
+        found += range(first, last + 1)
+    return found

@@ -1,4 +1,7 @@
-"""Nearest neighbours of many rows: by FAISS where it is installed, else by an exact search."""
+"""Nearest neighbours of unit rows, a block of rows at a time.
+
+By FAISS where it is installed and pays; else by matrix products and a partial sort.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,113 @@ import importlib.util
 
 import numpy as np
 
-from caffe_metric.evaluation.metrics.retrieval import nearest
+from caffe_metric.evaluation.metrics.similarity import similarity_blocks
 
-EXACT_ROWS = 200_000  # FAISS searches more rows through a graph, approximately
+EXACT_ROWS = 100_000  # FAISS searches more rows in the nearest of their clusters, approximately
+SMALL = 20_000  # rows up to which the products alone are fast
+FEW = 256  # neighbours up to which FAISS's heap is fast
+_QUERIES = 4096
+_TRAINING = 200_000
+_PROBES = 32
+
+
+def is_exact(rows: int) -> bool:
+    """Whether neighbour_blocks finds the nearest ones for certain."""
+    return rows <= EXACT_ROWS or not importlib.util.find_spec("faiss")
+
+
+def neighbour_blocks(unit, count):
+    """Yields (first row, int64 [<= block, k]): the nearest other rows of each, nearest first.
+
+    k is `count`, or N - 1 where there are no more rows. Ties by row number in the exact search
+    without FAISS.
+    """
+    count = min(count, max(len(unit) - 1, 0))
+    if not is_exact(len(unit)):
+        yield from _by_clusters(unit, count)
+    elif len(unit) > SMALL and 0 < count <= FEW and importlib.util.find_spec("faiss"):
+        yield from _by_faiss(unit, count)
+    else:
+        yield from _by_products(unit, count)
 
 
 def nearest_rows(unit, count):
-    """The `count` nearest other rows of each row of unit vectors, int64 [N, min(count, N - 1)]."""
-    count = min(count, max(len(unit) - 1, 0))
-    if count and importlib.util.find_spec("faiss"):
-        return _by_faiss(unit, count)
-    return nearest(unit, count)
+    """The same of all rows, int64 [N, min(count, N - 1)]."""
+    found = [block for _, block in neighbour_blocks(unit, count)]
+    return np.concatenate(found) if found else np.empty((0, 0), np.int64)
+
+
+def _by_products(unit, count):
+    for start, similarities in similarity_blocks(unit, 256 if count > FEW else 1024):
+        rows = np.arange(len(similarities))
+        similarities[rows, start + rows] = -np.inf
+        yield start, _top(similarities, count)
+
+
+def _top(similarities, count):
+    """Columns of the `count` largest entries of each row, sorted; ties by column."""
+    if not count:
+        return np.empty((len(similarities), 0), np.int64)
+    if count >= similarities.shape[1]:
+        return np.argsort(-similarities, axis=1, kind="stable")
+    # argpartition may cut a tie anywhere, so rows with a tie at the cut are sorted whole.
+    chosen = np.argpartition(-similarities, count - 1, axis=1)[:, :count]
+    values = np.take_along_axis(similarities, chosen, 1)
+    cut = values.min(axis=1, keepdims=True)
+    tied = (similarities >= cut).sum(axis=1) > count
+    chosen.sort(axis=1)
+    values = np.take_along_axis(similarities, chosen, 1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    chosen = np.take_along_axis(chosen, order, 1)
+    chosen[tied] = np.argsort(-similarities[tied], axis=1, kind="stable")[:, :count]
+    return chosen
 
 
 def _by_faiss(unit, count):
     import faiss
 
     unit = np.ascontiguousarray(unit, np.float32)
-    if len(unit) <= EXACT_ROWS:
-        index = faiss.IndexFlatIP(unit.shape[1])
-    else:
-        index = faiss.IndexHNSWFlat(unit.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
-    index.add(unit)
-    _, found = index.search(unit, count + 1)
+    for start in range(0, len(unit), _QUERIES):
+        queries = unit[start : start + _QUERIES]
+        _, found = faiss.knn(queries, unit, count + 1, faiss.METRIC_INNER_PRODUCT)
+        yield start, _without_self(start, found, count)
+
+
+def _by_clusters(unit, count):
+    """An inverted file of 8-bit numbers; the candidates are put in order by the rows themselves."""
+    import faiss
+
+    unit = np.ascontiguousarray(unit, np.float32)
+    lists = int(4 * np.sqrt(len(unit)))
+    quantizer = faiss.IndexFlatIP(unit.shape[1])
+    index = faiss.IndexIVFScalarQuantizer(
+        quantizer,
+        unit.shape[1],
+        lists,
+        faiss.ScalarQuantizer.QT_8bit,
+        faiss.METRIC_INNER_PRODUCT,
+    )
+    chosen = np.random.default_rng(0).permutation(len(unit))[:_TRAINING]
+    index.train(unit[np.sort(chosen)])
+    for start in range(0, len(unit), 1 << 16):
+        index.add(unit[start : start + (1 << 16)])
+    index.nprobe = _PROBES
+    for start in range(0, len(unit), _QUERIES):
+        queries = unit[start : start + _QUERIES]
+        _, found = index.search(queries, count + 1 + count // 4)
+        for part in range(0, len(found), 64):
+            rows = slice(part, part + 64)
+            values = np.einsum("qd,qkd->qk", queries[rows], unit[found[rows]])
+            values[found[rows] < 0] = -np.inf
+            order = np.argsort(-values, axis=1, kind="stable")
+            found[rows] = np.take_along_axis(found[rows], order, 1)
+        yield start, _without_self(start, found[:, : count + 1], count)
+
+
+def _without_self(start, found, count):
     # A row finds itself, though not always first among equals; the last goes where it does not.
-    rows = np.arange(len(unit))[:, None]
-    itself = found == rows
+    itself = found == start + np.arange(len(found))[:, None]
     itself[~itself.any(axis=1), -1] = True
-    found = found[~itself].reshape(len(unit), count)
-    # A graph may find fewer: the rest is filled with the nearest.
+    found = found[~itself].reshape(len(found), count)
+    # Clusters may hold fewer: the rest is filled with the nearest.
     return np.where(found < 0, found[:, :1], found)

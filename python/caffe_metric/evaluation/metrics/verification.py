@@ -10,12 +10,6 @@ import dataclasses
 
 import numpy as np
 
-from caffe_metric.evaluation.metrics.similarity import pair_similarities
-
-# Above so many pairs the scores are counted in bins instead of being kept and sorted.
-EXACT_PAIRS = 50_000_000
-_BINS = 1 << 20
-
 
 @dataclasses.dataclass(frozen=True)
 class Roc:
@@ -37,6 +31,10 @@ class Roc:
             return float(self.far[after])
         weight = -gap[after - 1] / (gap[after] - gap[after - 1])
         return float(self.far[after - 1] + weight * (self.far[after] - self.far[after - 1]))
+
+    def eer_threshold(self):
+        """The threshold at which FAR and 1 - TAR are nearest."""
+        return float(self.threshold[np.argmin(np.abs(self.far - (1 - self.tar)))])
 
     def tar_at(self, far):
         """The largest TAR of a threshold whose FAR is at most `far`; no interpolation."""
@@ -65,31 +63,11 @@ def roc(scores, same):
     # A threshold accepts ties together: one point for each distinct score.
     last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(scores) else []
     accepted_same = np.cumsum(same[order])[last]
-    return _from_counts(accepted_same, np.asarray(last) + 1 - accepted_same, scores[last])
+    return roc_of_counts(accepted_same, np.asarray(last) + 1 - accepted_same, scores[last])
 
 
-def roc_of_all_pairs(embeddings, labels, exact_pairs=EXACT_PAIRS):
-    """The Roc over all unordered pairs of rows, by cosine similarity.
-
-    Up to `exact_pairs` pairs it is exact; above, similarities are counted in 2^20 bins of [-1, 1],
-    in memory that does not grow with the number of pairs.
-    """
-    count = len(labels) * (len(labels) - 1) // 2
-    blocks = pair_similarities(embeddings, labels)
-    if count <= exact_pairs:
-        pairs = list(blocks) or [(np.empty(0, np.float32), np.empty(0, bool))]
-        return roc(*(np.concatenate(part) for part in zip(*pairs)))
-    counts = np.zeros((2, _BINS), np.int64)
-    for scores, same in blocks:
-        bins = np.clip((scores + 1) * (_BINS / 2), 0, _BINS - 1).astype(np.int64)
-        for kind in (0, 1):
-            counts[kind] += np.bincount(bins[same == kind], minlength=_BINS)
-    kept = np.flatnonzero(counts.sum(axis=0))[::-1]
-    different, matched = np.cumsum(counts[:, kept], axis=1)
-    return _from_counts(matched, different, kept * (2 / _BINS) - 1)
-
-
-def _from_counts(same, different, threshold):
+def roc_of_counts(same, different, threshold):
+    """The Roc where so many pairs of each kind are accepted at each of the falling thresholds."""
     if not len(same) or not same[-1] or not different[-1]:
         raise ValueError("verification needs pairs of both kinds, same and different")
     return Roc(
