@@ -1,13 +1,15 @@
 """The parts of the package that pyproject.toml cannot say.
 
 The extension `caffe_metric._core` is optional: without a C++ compiler the
-package installs, and its layers use NumPy.  The files that go into a Caffe
-tree are copied into the package, for `caffe-metric patch`, and what protoc
+package installs, and its layers use NumPy.  With CAFFE_METRIC_PURE=1 it is left
+out, which makes a wheel for any Python and machine.  The files that go into a
+Caffe tree are copied into the package, for `caffe-metric patch`, and what protoc
 makes of proto/ is packaged, so that no installed package needs it.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -35,14 +37,14 @@ class BuildPyWithTree(build_py):
 
     def run(self):
         super().run()
-        if not self.editable_mode:
+        if not self._editable():
             for name, target in self._tree_files():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self.copy_file(str(ROOT / name), str(target))
             self._write_descriptors()
 
     def get_outputs(self, include_bytecode=True):
-        own = [] if self.editable_mode else [str(target) for _, target in self._tree_files()]
+        own = [] if self._editable() else [str(target) for _, target in self._tree_files()]
         return (
             super().get_outputs(include_bytecode) + own + ([str(self._descriptors)] if own else [])
         )
@@ -58,6 +60,9 @@ class BuildPyWithTree(build_py):
         made = descriptors.compiled(*(file.read_text(encoding="utf-8") for file in files))
         self._descriptors.write_bytes(made)
 
+    def _editable(self) -> bool:
+        return getattr(self, "editable_mode", False)  # setuptools has it from version 64 on
+
     def _tree_files(self):
         folder = Path(self.build_lib, "caffe_metric", "_tree")
         return [(name, folder / name) for name in names(*TREE)]
@@ -66,7 +71,7 @@ class BuildPyWithTree(build_py):
 def extensions() -> list[Pybind11Extension]:
     """The bindings of the mathematics."""
     sources = names("src/python/*.cpp")
-    if not sources:
+    if not sources or os.environ.get("CAFFE_METRIC_PURE", "0") != "0":
         return []
     return [
         Pybind11Extension(
@@ -84,6 +89,7 @@ def extensions() -> list[Pybind11Extension]:
 
 ParallelCompile("CMAKE_BUILD_PARALLEL_LEVEL", default=0).install()
 setup(
+    license="BSD-2-Clause",
     package_dir={"": "python"},
     package_data={
         "caffe_metric.demo": ["*.html"],

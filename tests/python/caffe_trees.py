@@ -5,12 +5,14 @@ A tree here is enough for the patcher and for protoc, not for a compiler.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from caffe_metric.support.protobuf import message_class
+from google.protobuf import descriptor_pb2, descriptor_pool
 
 PROTO = "src/caffe/proto/caffe.proto"
 
@@ -154,7 +156,7 @@ def snapshot(root: Path) -> dict:
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.is_symlink():
-            found[name] = ("link", str(path.readlink()))
+            found[name] = ("link", os.readlink(path))
         elif path.is_dir():
             found[name] = ("folder", path.stat().st_mode)
         else:
@@ -197,4 +199,4 @@ class Compiled:
         return self.descriptor(message).fields_by_name[field].number
 
     def message(self, name: str):
-        return message_factory.GetMessageClass(self.descriptor(name))()
+        return message_class(self.pool, f"caffe.{name}")()

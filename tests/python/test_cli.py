@@ -42,7 +42,10 @@ def test_arguments_reach_the_command_and_its_status_comes_back(fake, command):
             "net.prototxt: No such",
         ),
         (OSError(28, "No space left on device"), "No space left on device"),
-        (ModuleNotFoundError("No module named 'faiss'", name="faiss"), "Python module faiss"),
+        (
+            ModuleNotFoundError("No module named 'faiss'", name="faiss"),
+            "pip install 'caffe-metric[mine]'",
+        ),
         (KeyboardInterrupt(), "interrupted"),
     ],
 )

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 from caffe_metric.support import paths
+from package_wheel import build_wheel
 
 ROOT = paths.tree()
 if not (ROOT / "setup.py").is_file():
     pytest.skip("an installed package is not built again", allow_module_level=True)
 if not shutil.which("protoc"):
     pytest.skip("building a package needs protoc", allow_module_level=True)
-PARTS = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE")
-FOLDERS = ("proto", "include", "src", "python", "examples", "tests/cpp")
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +25,8 @@ def installed(tmp_path_factory):
     """The folder that a wheel was unpacked into, as pip does it."""
     pytest.importorskip("pybind11")
     folder = tmp_path_factory.mktemp("package")
-    source, site = folder / "source", folder / "site"
-    source.mkdir()
-    for name in PARTS:
-        shutil.copy(str(ROOT / name), str(source / name))
-    ignored = shutil.ignore_patterns("*.so", "*.binpb", "__pycache__")
-    for name in FOLDERS:
-        shutil.copytree(str(ROOT / name), str(source / name), ignore=ignored)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps"]
-    subprocess.run(
-        [*command, "--wheel-dir", str(folder), str(source)],
-        check=True,
-        env={**os.environ, "CC": "false", "CXX": "false"},  # its layers then use NumPy
-    )
-    (wheel,) = folder.glob("*.whl")
+    site = folder / "site"
+    wheel = build_wheel(ROOT, folder, CC="false", CXX="false")  # its layers then use NumPy
     with zipfile.ZipFile(str(wheel)) as archive:
         archive.extractall(str(site))
     return site

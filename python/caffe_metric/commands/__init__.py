@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from caffe_metric import __version__
+from caffe_metric.support import extras
 from caffe_metric.support.errors import UserError
 
 # command: what it does. Its module is caffe_metric.commands.COMMAND.
@@ -65,7 +66,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     except UserError as error:
         return _fail(command, str(error))
     except ModuleNotFoundError as error:
-        return _fail(command, f"needs the Python module {error.name}, which is not installed")
+        return _fail(command, extras.advice(error))
     except BrokenPipeError:
         # The reader of a pipe has left; nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -28,8 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--revert", action="store_true", help="take the patch out, byte for byte")
     parser.add_argument(
         "--replace",
-        action=argparse.BooleanOptionalAction,
+        action="store_true",
+        default=None,
         help="put ours in the place of the tree's layers, messages and fields of the same names",
+    )
+    parser.add_argument(
+        "--no-replace",
+        dest="replace",
+        action="store_false",
+        help="take an earlier --replace back",
     )
     parser.add_argument(
         "--without",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool
+
+from caffe_metric.support.protobuf import message_class
 
 # name, number, type, repeated: as in every caffe.proto since 2014.
 _FIELDS = [
@@ -36,7 +38,7 @@ def datum_class():
         )
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.Datum"))
+    return message_class(pool, "caffe.Datum")
 
 
 def encode(image, label):

@@ -45,7 +45,7 @@ def deploy(net_path, weights, blob, folder, shape=None):
     rewritten = to_stock(old, shapes)
     after_message = type(net)(name=net.name)
     entry = after_message.layer.add(name="input", type="Input", top=[input_name])
-    entry.input_param.shape.append(begin.layer[0].input_param.shape[0])
+    entry.input_param.shape.add().CopyFrom(begin.layer[0].input_param.shape[0])
     after_message.layer.extend(rewritten.layers)
     after_path = folder / "deploy.prototxt"
     after_path.write_text(str(after_message))

@@ -53,7 +53,7 @@ def extraction_net(net, data, blob, batch=100, scale=1.0, mean=(), crop=0):
     if len(reader.top) == 1:
         reader.top.append(LABEL_BLOB)
     _point_at(reader, data, batch)
-    out.layer.append(reader)
+    out.layer.extend([reader])
     out.layer.extend(kept)
     return out, reader.top[1]
 

@@ -25,6 +25,7 @@ import importlib
 import types
 
 from caffe_metric import suite
+from caffe_metric.support import extras
 
 _STEMS = {layer.python_class: layer.stem for layer in suite.LAYERS}
 
@@ -33,7 +34,10 @@ __all__ = sorted(_STEMS)
 
 def without_caffe(name: str) -> type:
     """The class `name`, such as "TripletLossLayer", without a host."""
-    return getattr(importlib.import_module(f"{__name__}.{_STEMS[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_STEMS[name]}"), name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{name} {extras.advice(error)}", name=error.name) from error
 
 
 def __getattr__(name: str) -> type:

@@ -10,7 +10,7 @@ import functools
 
 from google.protobuf import descriptor_pb2, descriptor_pool
 
-from caffe_metric.nets import netschema
+from caffe_metric.support.protobuf import message_class
 
 _FLOAT, _DOUBLE, _INT64, _INT32, _STRING, _MESSAGE = 2, 1, 3, 5, 9, 11
 _OPTIONAL, _REPEATED = 1, 3
@@ -60,7 +60,7 @@ def message() -> type:
                 one.options.packed = True
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    return netschema.message_class(pool, f"{package}.Model")
+    return message_class(pool, f"{package}.Model")
 
 
 def upgraded(model) -> None:

@@ -59,9 +59,20 @@ def parse(path: str, message, text: str | None = None, complete: bool = True):
 
     text = read_text(path) if text is None else text
     try:
-        return text_format.Parse(text, message, allow_unknown_field=not complete)
+        return text_format.Parse(text, message, **({} if complete else _unknown_fields()))
     except (text_format.ParseError, UnicodeError) as error:
         raise UserError(f"{path}:{' '.join(str(error).split())}") from error
+
+
+def _unknown_fields() -> dict[str, bool]:
+    """The option that lets a text have fields which its message has not."""
+    from google.protobuf import __version__
+
+    if tuple(int(part) for part in __version__.split(".")[:2]) < (3, 8):
+        raise UserError(
+            f"to read a net without a Caffe takes protobuf 3.8 or later, here is {__version__}"
+        )
+    return {"allow_unknown_field": True}
 
 
 def read(path: str, text: str | None = None, any_type: bool = False):

@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool
 
 from caffe_metric.nets import descriptors, schema
+from caffe_metric.support.protobuf import message_class
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _with_ours(file) -> tuple[type, type]:
             names = {field.name for field in layer.field}
             layer.field.extend(field for field in message.field if field.name not in names)
         elif message.name not in known:
-            file.message_type.append(message)
+            file.message_type.extend([message])
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     return message_class(pool, "caffe.NetParameter"), message_class(pool, "caffe.SolverState")
@@ -78,11 +79,3 @@ def _copy(message):
     copy = type(message)()
     copy.CopyFrom(message)
     return copy
-
-
-def message_class(pool, name: str) -> type:
-    """The class of a message, with any protobuf from 3.6 on."""
-    descriptor = pool.FindMessageTypeByName(name)
-    if hasattr(message_factory, "GetMessageClass"):
-        return message_factory.GetMessageClass(descriptor)
-    return message_factory.MessageFactory(pool).GetPrototype(descriptor)  # protobuf before 4.22

@@ -94,10 +94,15 @@ def run(function, timeout: float | None = None) -> Outcome:
         errors.seek(0)
         stderr = errors.read().decode("utf-8", "replace")
     value, error = pickle.loads(payload) if payload else (None, None)
-    code = 0 if timed_out else os.waitstatus_to_exitcode(status)
+    code = 0 if timed_out else _exit_code(status)
     if code > 0 and error is None:
         error = f"exit status {code}"
     return Outcome(value, error, max(0, -code), stderr, timed_out)
+
+
+def _exit_code(status: int) -> int:
+    """What os.waitpid gave as an exit status, or minus the signal's number."""
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
 def _child(function, writer: int, errors) -> None:

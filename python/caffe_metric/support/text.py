@@ -55,4 +55,5 @@ def read_lines(path) -> list[tuple[int, str]]:
 
 def write_text(path, text: str) -> None:
     """Writes UTF-8; names that are none, as the bytes they were."""
-    Path(path).write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        file.write(text)

@@ -24,7 +24,7 @@ class Transform:
         """The shape of what is written, of an image's. Raises ValueError."""
         channels, height, width = image_shape
         if self.mean is not None:
-            channels, height, width = np.broadcast_shapes(self.mean.shape, image_shape)
+            channels, height, width = np.broadcast(self.mean, np.empty(image_shape)).shape
         if not self.crop_size:
             return channels, height, width
         if min(height, width) < self.crop_size:

@@ -100,6 +100,6 @@ def unit_rows(x: np.ndarray) -> np.ndarray:
 
 def divide(numerator, denominator):
     """numerator / denominator, and 0 where the denominator is 0."""
-    shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
+    shape = np.broadcast(numerator, denominator).shape
     out = np.zeros(shape, np.result_type(numerator, denominator))
     return np.divide(numerator, denominator, out=out, where=denominator != 0)

@@ -52,9 +52,9 @@ def _smallest(values, allowed, count: int) -> np.ndarray:
     last = np.partition(values, count - 1, axis=1)[:, count - 1, None]
     under = allowed & (values < last)
     tied = allowed & (values == last)
-    room = count - np.count_nonzero(under, axis=1, keepdims=True)
-    if (np.count_nonzero(tied, axis=1, keepdims=True) > room).any():
-        tied &= tied.cumsum(axis=1) <= room
+    room = count - np.count_nonzero(under, axis=1)
+    if (np.count_nonzero(tied, axis=1) > room).any():
+        tied &= tied.cumsum(axis=1) <= room[:, None]
     return under | tied
 
 
