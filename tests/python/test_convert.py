@@ -213,9 +213,17 @@ def test_cut_off_gzip(tmp_path):
 
 def test_a_picture_that_is_none(folder, tmp_path, command):
     (folder / "cat/0.png").write_bytes(b"no picture")
-    status, _, err = command("convert", folder, tmp_path / "out.lmdb")
+    status, _, err = command("convert", folder, tmp_path / "out.lmdb", "--size", "4x6")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "1 of 4 images could not be read" in err
+    assert "cat/0.png: cannot identify image file" in err
+    assert lmdb_names(tmp_path / "out.lmdb") == ["cat/a.png", "cat/b.png", "dog/sub/c.png"]
+    left_out = (tmp_path / "out.lmdb/left_out.txt").read_text()
+    assert left_out == "cat/0.png\tcannot identify image file\n"
+    status, _, err = command("convert", folder, tmp_path / "two.lmdb", "--strict")
     assert status == 1
-    assert "0.png" in err
+    assert "cat/0.png: cannot identify" in err
+    assert not list(tmp_path.glob("*two.lmdb*"))
 
 
 def test_wrong_label_in_a_list_names_the_line(tmp_path, command):

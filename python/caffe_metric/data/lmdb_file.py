@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import lmdb
 
 from caffe_metric.support.errors import UserError
-from caffe_metric.support.files import replacing_folder
+from caffe_metric.support.files import replacing_folder, resuming_folder
 from caffe_metric.support.text import write_text
 
 _MAP_SIZE = 1 << 40  # address space, not disk; the same as Caffe's own
 _COMMIT_EVERY = 5000
 _OUR_KEY = re.compile(r"^\d{8,}_(?=.)", re.DOTALL)  # the number, also in Caffe's own databases
+
+
+def _check_replaceable(path):
+    if path.is_dir() and any(path.iterdir()) and not (path / "data.mdb").exists():
+        raise UserError(f"{path}: a folder that is no LMDB; it is not replaced")
 
 
 def write_lmdb(path, records, force=False, notes=None):
@@ -25,8 +33,7 @@ def write_lmdb(path, records, force=False, notes=None):
     records. Raises UserError where `path` exists and force is false.
     """
     path = Path(path)
-    if path.is_dir() and any(path.iterdir()) and not (path / "data.mdb").exists():
-        raise UserError(f"{path}: a folder that is no LMDB; it is not replaced")
+    _check_replaceable(path)
     with replacing_folder(path, force) as folder:
         try:
             count = _fill(folder, records)
@@ -37,6 +44,102 @@ def write_lmdb(path, records, force=False, notes=None):
     return count
 
 
+class Resumed:
+    """An LMDB that grows by groups of records; what was committed before a kill stays.
+
+    groups: how many groups it holds. notes: what `add` was told about each of them.
+    """
+
+    def __init__(self, folder):
+        self._log = Path(folder, ".progress")
+        # One sync at the end; a killed process leaves the system's memory of the file whole.
+        self._env = lmdb.open(str(folder), map_size=_MAP_SIZE, sync=False, metasync=False)
+        self.count = self._env.stat()["entries"]
+        self.groups, self.notes = 0, []
+        if self.count and not self._read_log():
+            raise lmdb.Error("the records do not fit their log")
+
+    def _read_log(self):
+        """Each line was written before its records were committed: the last may be ahead."""
+        if not self._log.exists():
+            return False
+        kept = []
+        for line in self._log.read_text(encoding="utf-8").splitlines():
+            try:
+                found = json.loads(line)
+            except ValueError:  # half a line
+                break
+            kept.append(line)
+            self.notes += found["notes"]
+            if found["records"] == self.count:
+                self.groups = found["groups"]
+                self._log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+                return True
+        return False
+
+    def add(self, groups) -> None:
+        """Commits some groups, each (records, notes), in one transaction."""
+        notes = [note for _, told in groups for note in told]
+        records = [record for found, _ in groups for record in found]
+        state = {
+            "records": self.count + len(records),
+            "groups": self.groups + len(groups),
+            "notes": notes,
+        }
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(state) + "\n")
+        with self._env.begin(write=True) as transaction:
+            for name, value in records:
+                _put(transaction, self.count, name, value)
+                self.count += 1
+        self.groups += len(groups)
+        self.notes += notes
+
+    def close(self) -> None:
+        """Flushes, and takes away what is only of use while it grows."""
+        self._env.sync(True)
+        self._env.close()
+        self._log.unlink(missing_ok=True)
+        (self._log.parent / "lock.mdb").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing_resumably(path, groups, fingerprint, force=False):
+    """Writes an LMDB folder; if it is killed, a later call goes on where this one was.
+
+    groups(first) yields (records, notes) from group number `first` on: records of (name, value),
+    notes as JSON holds them. fingerprint: what the records depend on. Yields (folder, number of
+    records, notes) before the folder gets its name, for more files. Raises UserError.
+    """
+    path = Path(path)
+    _check_replaceable(path)
+    with resuming_folder(path, fingerprint, force) as folder:
+        try:
+            try:
+                database = Resumed(folder)
+            except lmdb.Error:  # begun, but not in order
+                shutil.rmtree(folder)
+                folder.mkdir()
+                database = Resumed(folder)
+            pending, size = [], 0
+            for group in groups(database.groups):
+                pending.append(group)
+                size += len(group[0])
+                if size >= _COMMIT_EVERY:
+                    database.add(pending)
+                    pending, size = [], 0
+            database.add(pending)
+            database.close()
+        except lmdb.Error as error:
+            raise UserError(f"{path}: {error}") from error
+        yield folder, database.count, database.notes
+
+
+def _put(transaction, number, name, value):
+    # 511 bytes are LMDB's limit for a key.
+    transaction.put(os.fsencode(f"{number:08d}_{name}")[:511], value, append=True)
+
+
 def _fill(folder, records):
     count = 0
     records = iter(records)
@@ -45,9 +148,7 @@ def _fill(folder, records):
         while chunk := list(itertools.islice(records, _COMMIT_EVERY)):
             with env.begin(write=True) as transaction:
                 for name, value in chunk:
-                    # 511 bytes are LMDB's limit for a key.
-                    key = os.fsencode(f"{count:08d}_{name}")[:511]
-                    transaction.put(key, value, append=True)
+                    _put(transaction, count, name, value)
                     count += 1
         env.sync(True)
     (folder / "lock.mdb").unlink(missing_ok=True)

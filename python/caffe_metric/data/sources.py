@@ -24,6 +24,7 @@ class Source:
     names: list[str]  # of each image, unique where the source has unique names
     class_names: dict[int, str]
     load: Callable
+    about: str = ""  # where the images come from, and how they are read
 
     def select(self, rows):
         """The same source with only these rows, in this order."""
@@ -33,22 +34,30 @@ class Source:
             [self.names[row] for row in rows],
             self.class_names,
             lambda index: self.load(rows[index]),
+            self.about,
         )
 
     def relabel(self):
         """The same source with labels 0 ... C-1, in the order of the old ones."""
         old, labels = np.unique(self.labels, return_inverse=True)
         names = {new: self.class_names.get(label, str(label)) for new, label in enumerate(old)}
-        return Source(labels, self.names, names, self.load)
+        return Source(labels, self.names, names, self.load, self.about)
 
 
-def open_source(path, labels=None, picture=None):
+def open_source(path, labels=None, picture=None, root=None):
     """Opens a folder, an IDX file or a list, whichever `path` is.
 
     labels: the label file of IDX images, where it is not beside them under MNIST's name.
-    picture: a Picture, how files are read. Raises UserError.
+    picture: a Picture, how files are read. root: the folder that a list's files are relative to,
+    where it is not the list's own. Raises UserError.
     """
     path, picture = Path(path), picture or Picture()
+    source = _open(path, labels, picture, root)
+    source.about = f"{path.resolve()} {root} {labels} {picture}"
+    return source
+
+
+def _open(path, labels, picture, root):
     if path.is_dir():
         return _folder(path, picture)
     if not path.exists():
@@ -57,7 +66,7 @@ def open_source(path, labels=None, picture=None):
         start = file.read(2)
     if start == b"\0\0" or path.suffix == ".gz":
         return _idx(path, labels, picture)
-    return _list(path, picture)
+    return _list(path, picture, Path(root) if root else path.parent)
 
 
 def _idx(path, labels_path, picture):
@@ -77,22 +86,22 @@ def _idx(path, labels_path, picture):
 
 
 def _folder(root, picture):
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir())
-    files, labels = [], []
-    for label, folder in enumerate(folders):
+    files, labels, class_names = [], [], {}
+    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
         found = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
-        files += found
-        labels += [label] * len(found)
+        if found:
+            label = len(class_names)
+            class_names[label] = folder.name
+            files += found
+            labels += [label] * len(found)
     if not files:
         raise UserError(f"{root}: no images in folders, one a class")
     names = [str(file.relative_to(root)) for file in files]
-    class_names = {label: folder.name for label, folder in enumerate(folders)}
     return Source(
         np.array(labels, np.int64), names, class_names, lambda row: picture.read(files[row])
     )
 
 
-def _list(path, picture):
+def _list(path, picture, root):
     files, labels = read_labelled(path)
-    # Paths in a list are relative to the list.
-    return Source(labels, files, {}, lambda row: picture.read(path.parent / files[row]))
+    return Source(labels, files, {}, lambda row: picture.read(root / files[row]))

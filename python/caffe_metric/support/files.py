@@ -64,30 +64,76 @@ def replacing_folder(path, force=False):
     There is a whole folder at `path` at any moment, where the file system can exchange two names.
     Where it cannot, the next call of this function puts back what a killed one had moved aside.
     """
-    shown, path = path, Path(os.path.realpath(path))
-    aside = path.with_name(f".{path.name}-replaced")
+    shown, path = path, _prepare_folder(path, force)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if aside.exists():
-            _take_back(aside, path)
-        if path.exists() and not force:
-            raise UserError(f"{shown}: exists already (--force replaces it)")
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     except OSError as error:
         raise UserError(f"{shown}: {error.strerror}") from error
     try:
         yield temporary
-        temporary.chmod(_mode(path, 0o777) if path.is_dir() else 0o777 & ~_umask())
-        for file in temporary.rglob("*"):
-            _sync(file)
-        _sync(temporary)
-        if not path.exists():
-            temporary.replace(path)
-        elif not _exchange(temporary, path):
-            _step_aside(path, aside, temporary)
-        _sync(path.parent)
+        _publish(temporary, path)
     finally:
         _remove(temporary)  # the older folder now, if there was one
+
+
+@contextlib.contextmanager
+def resuming_folder(path, fingerprint: str, force=False):
+    """The same, but what a killed or interrupted process had written so far is yielded again.
+
+    fingerprint: what the content depends on; a folder that was begun with another one is thrown
+    away. An error throws it away, too.
+    """
+    shown, path = path, _prepare_folder(path, force)
+    temporary = path.with_name(f".{path.name}-partial")
+    note = path.with_name(f".{path.name}-partial.txt")
+    try:
+        if not note.is_file() or note.read_text(encoding="utf-8") != fingerprint:
+            _remove(temporary)
+            temporary.mkdir()
+            note.write_text(fingerprint, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{shown}: {error.strerror}") from error
+    try:
+        yield temporary
+        note.unlink()  # from here on the folder is begun no more
+        _publish(temporary, path)
+    except Exception:
+        note.unlink(missing_ok=True)
+        _remove(temporary)
+        raise
+    _remove(temporary)
+
+
+def _prepare_folder(path, force):
+    """The folder that links lead to; what was killed is put back. Raises UserError."""
+    shown, path = path, Path(os.path.realpath(path))
+    aside = _aside(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if aside.exists():
+            _take_back(aside, path)
+    except OSError as error:
+        raise UserError(f"{shown}: {error.strerror}") from error
+    if path.exists() and not force:
+        raise UserError(f"{shown}: exists already (--force replaces it)")
+    return path
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}-replaced")
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Gives a finished folder its name; the older one, if there is one, gets the temporary name."""
+    temporary.chmod(_mode(path, 0o777) if path.is_dir() else 0o777 & ~_umask())
+    for file in temporary.rglob("*"):
+        _sync(file)
+    _sync(temporary)
+    if not path.exists():
+        temporary.replace(path)
+    elif not _exchange(temporary, path):
+        _step_aside(path, _aside(path), temporary)
+    _sync(path.parent)
 
 
 def _is_written_through(path: Path) -> bool:
