@@ -32,6 +32,7 @@ class DataLayer(IdentityDataLayer):
             "layout": "THIRDS" if getattr(config, "TRIPLET_LOSS", True) else "SHUFFLED",
             "mirror": bool(getattr(config, "FLIPPED", True)),
             "workers": getattr(config, "WORKERS", 2),
+            "persist_iteration": False,  # models of the older layer have no blob of it
         }
         size = getattr(config, "IMAGE_SIZE", 224)
         if "width" not in values and "height" not in values:

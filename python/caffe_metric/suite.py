@@ -216,7 +216,14 @@ LAYERS = (
         native=False,
         head=True,
     ),
-    Layer("IdentityData", bottoms=((),), tops=("images",), further=("labels",), native=False),
+    Layer(
+        "IdentityData",
+        bottoms=((),),
+        tops=("images",),
+        further=("labels",),
+        native=False,
+        state_blobs=(0,),
+    ),
 )
 
 _BY_TYPE = {layer.type: layer for layer in LAYERS}

@@ -277,7 +277,7 @@ def test_bad_parameters(images, capfd, parameters, message):
 
 def test_one_identity_has_no_negatives():
     with pytest.raises(UserError, match="at least 2 identities"):
-        next(batches.triplets(np.zeros(4, int), np.random.default_rng(0), 3))
+        batches.triplets(np.zeros(4, int), 0, 3)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,17 +15,9 @@ pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
 from caffe_metric.data import datum
 from caffe_metric.data.lmdb_file import write_lmdb
-from caffe_metric.support.errors import UserError
-from caffe_metric.support.progress import Progress
 from caffe_metric.training.log import read_log
-from caffe_metric.training.process import Training, caffe_tool
+from caffe_metric.training.process import Training
 from caffe_metric.training.solver import read_plan
-from caffe_metric.training.watch import watch
-
-try:
-    caffe_tool()
-except UserError:
-    pytest.skip("the caffe tool is not built: ./run build", allow_module_level=True)
 
 NET = """
 layer { name: "data" type: "Data" top: "data" top: "label" transform_param { scale: 0.01 }
@@ -84,44 +75,51 @@ def test_training_lowers_the_loss_and_resumes(folder, command):
     assert tuned[0] < 0.5 * active[0]
 
 
-def test_collapsed_embeddings_are_warned_of_and_a_child_is_ended(folder):
-    # Every feature is the bias: all embeddings are equal, and no gradient reaches the weights.
-    zero = (
-        'layer { name: "zero" type: "Power" bottom: "data" top: "zero" power_param { scale: 0 } }'
-    )
-    text = NET.replace('layer { name: "fc"', zero + '\nlayer { name: "fc"')
-    text = text.replace('bottom: "data" top: "fc"', 'bottom: "zero" top: "fc"')
-    text = text.replace('type: "xavier" }', 'type: "xavier" } bias_filler { value: 1 }')
-    (folder / "net.prototxt").write_text(text)
-    (folder / "solver.prototxt").write_text(SOLVER.replace("max_iter: 60", "max_iter: 10000000"))
-
-    def warn(text):
-        raise Warned(text)
-
-    with Training("solver.prototxt", "caffe.log") as training, pytest.raises(Warned) as warned:
-        watch(training, read_plan("solver.prototxt"), Progress(), warn)
-    assert "triplet stands at its value for equal embeddings" in str(warned.value)
-    with pytest.raises(UserError, match="ended by SIGTERM"):
-        training.poll()
+def test_a_prefix_that_is_a_folder_takes_the_solvers_name(folder, command):
+    (folder / "models").mkdir()
+    solve(folder, ("small", "models"))
+    assert read_plan("solver.prototxt").snapshot_prefix == "models/solver"
+    status, out, _ = command("train", "--solver", "solver.prototxt")
+    assert (status, "models/solver_iter_60.caffemodel" in out) == (0, True)
+    solve(folder, ("small", "models"), ("max_iter: 60", "max_iter: 70"))
+    assert command("train", "--solver", "solver.prototxt", "--resume")[0] == 0
 
 
-class Warned(Exception):
-    pass
-
-
-def test_a_number_that_is_not_finite_stops_it(folder, command):
-    text = SOLVER.replace("base_lr: 0.02", "base_lr: 1e30")
+def solve(folder, *changes):
+    """Writes the solver with some words replaced."""
+    text = SOLVER
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
     (folder / "solver.prototxt").write_text(text)
-    half = (
-        'layer { name: "half" type: "Power" bottom: "fc" top: "half" power_param { scale: 0.5 } }'
-    )
-    loss = 'layer { name: "l" type: "EuclideanLoss" bottom: "fc" bottom: "half" top: "l" }'
-    start = NET.partition('layer { name: "norm"')[0]
-    (folder / "net.prototxt").write_text(start + half + loss)
-    status, out, err = command("train", "--solver", "solver.prototxt")
-    assert (status, out) == (1, "")
-    assert re.search(r"iteration \d+: \S+ is (nan|inf); stopped", err)
-    assert err.count("\n") == 1
+
+
+def test_a_resumed_training_says_the_whole_time_that_is_left(folder):
+    solve(folder, ("max_iter: 60", "max_iter: 2000"))
+    with Training("solver.prototxt") as training:
+        while not training.snapshot:
+            training.poll()
+            time.sleep(0.01)
+    with Training("solver.prototxt", resume=True) as training:
+        while training.status.get("iteration", 2000) == 2000:
+            training.poll()
+            time.sleep(0.01)
+        status = training.status
+    done = status["iteration"]
+    assert 30 < done < 1990, status
+    # The rate of this run, in images of 16 a batch, for the iterations that are left.
+    assert status["left"] == pytest.approx(16 * (2000 - done) / status["images"], rel=1e-6)
+
+
+def test_the_log_is_appended_to_and_read_as_one(folder, command):
+    assert command("train", "--solver", "solver.prototxt")[0] == 0
+    first = (folder / "small.log").read_text()
+    solve(folder, ("max_iter: 60", "max_iter: 80"))
+    assert command("train", "--solver", "solver.prototxt", "--resume")[0] == 0
+    assert (folder / "small.log").read_text().startswith(first)
+    assert read_log("small.log").train["loss"][0] == list(range(0, 80, 5))
+    assert command("train", "--solver", "solver.prototxt")[0] == 0  # another, under the same name
+    assert read_log("small.log").train["loss"][0] == list(range(0, 80, 5))
 
 
 @pytest.mark.parametrize(
@@ -133,11 +131,14 @@ def test_a_number_that_is_not_finite_stops_it(folder, command):
         (("--solver", "wrong.prototxt"), "base_rl"),
         (("--solver", "lost.prototxt"), "nowhere.prototxt"),
         (("--solver", "bad.prototxt"), "Unknown bottom blob 'date'"),
+        (("--solver", "prefix.prototxt"), "/proc/none/small: No such file or directory"),
+        (("--solver", "solver.prototxt", "--snapshot", "s"), "s: no such file"),
     ],
 )
 def test_failures_are_one_line(folder, command, arguments, message):
     (folder / "wrong.prototxt").write_text(SOLVER.replace("base_lr", "base_rl"))
     (folder / "lost.prototxt").write_text(SOLVER.replace("net.prototxt", "nowhere.prototxt"))
+    (folder / "prefix.prototxt").write_text(SOLVER.replace("small", "/proc/none/small"))
     (folder / "bad.prototxt").write_text(SOLVER.replace("net.prototxt", "bad_net.prototxt"))
     (folder / "bad_net.prototxt").write_text(NET.replace('bottom: "data"', 'bottom: "date"'))
     status, out, err = command("train", *arguments)
@@ -152,24 +153,44 @@ def test_weights_and_resume_exclude_each_other(folder, command):
     assert stop.value.code == 2
 
 
-def test_an_interrupt_leaves_a_snapshot(folder):
-    text = SOLVER.replace("max_iter: 60", "max_iter: 100000000").replace("snapshot: 30", "")
-    (folder / "solver.prototxt").write_text(text.replace("display: 5", "display: 1000"))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_leaves_a_snapshot_and_no_orphan(folder, number):
+    solve(folder, ("max_iter: 60", "max_iter: 100000000"), ("snapshot: 30", "snapshot: 0"))
     arguments = [sys.executable, "-m", "caffe_metric", "train", "--solver", "solver.prototxt"]
     process = subprocess.Popen(
-        [*arguments, "--log", "caffe.log"],
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
+        arguments, start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
-    log = folder / "caffe.log"
-    while not (log.exists() and "Iteration 1000" in log.read_text()):
+    log = folder / "small.log"
+    while not (log.exists() and "Iteration 100 " in log.read_text()):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
-        time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-    _, err = process.communicate(timeout=120)
+        time.sleep(0.05)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # what a terminal does
+    else:
+        process.send_signal(number)  # to the parent alone
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert err == "caffe-metric train: interrupted\n"
-    assert len(list(folder.glob("small_iter_*.solverstate"))) == 1
+    word = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+    assert err == f"caffe-metric train: {word}\n"
+    (state,) = folder.glob("small_iter_*.solverstate")
+    assert state.name in out
+    assert not subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True).stdout
+
+
+def test_no_hangup_ends_what_nohup_started(folder):
+    solve(folder, ("max_iter: 60", "max_iter: 3000"))
+    with Training("solver.prototxt") as training:
+        pass  # stopped at once, with whatever it had
+    program = "trap '' HUP; exec " + " ".join(
+        [sys.executable, "-m", "caffe_metric", "train", "--solver", "solver.prototxt"]
+    )
+    process = subprocess.Popen(["sh", "-c", program], stdout=subprocess.PIPE, text=True)
+    while not list(folder.glob("small_iter_*.json")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=120)
+    assert (process.returncode, "3000/3000" in out) == (0, True)
+    assert training.plan.max_iter == 3000

@@ -9,8 +9,7 @@ import math
 
 import pytest
 from caffe_metric.training.log import TrainingLog, read_log
-from caffe_metric.training.solver import Plan
-from caffe_metric.training.watch import COLLAPSE_DISPLAYS, collapsed_loss, describe
+from caffe_metric.training.watch import describe, duration
 
 HEAD = "I1122 09:18:29.8 12224 "
 LINES = [
@@ -63,34 +62,31 @@ def test_a_number_that_is_not_finite_is_remembered(word):
     assert not math.isfinite(value)
 
 
+def test_a_run_that_starts_again_takes_the_place_of_what_followed():
+    start = "train.py:1] caffe-metric train: starts at iteration {} of 80, seed 1: command"
+    log = parse([*LINES, start.format(20), *LINES[8:9]])
+    assert log.train["loss"] == ([0, 20], [0.75, 1.5e-05])
+    assert log.test == {}
+    log = parse(
+        [*LINES, "train.py:1] caffe-metric train: warning: a", start.format(0), *LINES[8:9]]
+    )
+    assert (log.train, log.warnings) == ({"loss": ([20], [1.5e-05])}, [])
+
+
 def test_the_line_shows_what_the_layers_report():
-    plan = Plan(80, "x", reports={"active": "active"})
-    text = describe(parse(LINES), plan, seconds=30)
-    assert text == "20/80  loss 1.5e-05  active 0.875  90 s left"
+    status = {"iteration": 20, "max_iter": 80, "loss": 1.5e-05, "reports": {"active": 0.875}}
+    text = describe({**status, "images": 640.2, "left": 90.1})
+    assert text == "20/80  loss 1.5e-05  active 0.875  640 images/s  90 s left"
+    assert describe({**status, "iteration": 80, "left": 0}) == "80/80  loss 1.5e-05  active 0.875"
+    assert describe({}, 80) == "0/80"
 
 
-def test_collapse_needs_several_displays_in_a_row():
-    plan = Plan(80, "x", collapsed={"loss": 0.2})
-    close = [
-        line.format(iteration)
-        for iteration in range(COLLAPSE_DISPLAYS)
-        for line in (
-            "solver.cpp:239] Iteration {}, loss = 9",
-            "solver.cpp:258]     Train net output #0: loss = 0.2005 (* 1 = 0.2005 loss)",
-        )
-    ]
-    assert collapsed_loss(parse(close), plan) == "loss"
-    assert collapsed_loss(parse(close[2:]), plan) is None
-    better = [*close[:-1], close[-1].replace("0.2005", "0.19")]
-    assert collapsed_loss(parse(better), plan) is None
-    assert collapsed_loss(parse(close), Plan(80, "x", collapsed={"loss": math.nan})) is None
-    apart = Plan(80, "x", reports={"on": "active", "d": "d_an"}, collapsed={"loss": 0.2})
-    output = "solver.cpp:258]     Train net output #1: {} = {}"
-    assert collapsed_loss(parse(close), apart) == "loss"
-    assert collapsed_loss(parse([*close, output.format("on", 1)]), apart) == "loss"
-    assert collapsed_loss(parse([*close, output.format("on", 0.3)]), apart) is None
-    assert collapsed_loss(parse([*close, output.format("d", 1e-6)]), apart) == "loss"
-    assert collapsed_loss(parse([*close, output.format("d", 0.5)]), apart) is None
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(99.4, "99 s"), (100, "2 min"), (5940, "99 min"), (6000, "1 h 40 min"), (180000, "2 d 2 h")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_plot_writes_a_picture_whole_or_not_at_all(tmp_path, command):

@@ -1,63 +1,68 @@
-"""`caffe-metric train`: `caffe train` in a child process, watched.
+"""`caffe-metric train`: a training that survives what happens to it.
 
-Shows a line with progress, loss, lambda and the fraction of active triplets on a terminal; stops
-when a number is not finite; warns when the embeddings collapse to a point; says in one line why
-Caffe ended, if it failed. Ctrl-C leaves a snapshot, from which --resume goes on. Paths in the
-solver file are relative to the current folder.
+Runs the solver in a child process. Shows a line with progress, loss, lambda, the fraction of active
+triplets and the time left on a terminal; stops when a number is not finite, and says in which layer
+it arose; warns when the embeddings collapse to a point, when the net guesses, and when a softmax
+overflows. Ctrl-C, SIGTERM and SIGHUP leave a snapshot. --resume goes on from the newest snapshot
+that is whole, and ends with the same model, bit for bit, as a training that was never stopped.
+Paths in the solver file are relative to the current folder.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import tempfile
-from pathlib import Path
 
-from caffe_metric.nets import iteration as weights_command
-from caffe_metric.support.arguments import positive
+from caffe_metric.support.arguments import natural, positive
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.progress import Progress
-from caffe_metric.training.process import Training
-from caffe_metric.training.solver import read_plan
+from caffe_metric.training.process import Terminated, Training, terminable
 from caffe_metric.training.watch import describe, watch
 
 
 def add_arguments(parser):
     parser.add_argument("--solver", required=True, metavar="S.prototxt")
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--weights", metavar="W.caffemodel", help="start from these weights")
+    start.add_argument(
+        "--weights", metavar="W[,W2...]", help="start from these models; other layers start anew"
+    )
     start.add_argument("--resume", action="store_true", help="go on from the newest snapshot")
-    parser.add_argument("--log", metavar="F", help="keep Caffe's log (see `plot`)")
+    start.add_argument(
+        "--snapshot", metavar="F.solverstate", help="go on from this one, as `caffe train` left it"
+    )
+    parser.add_argument("--seed", type=natural, metavar="N", help="of all draws (else random_seed)")
+    parser.add_argument("--log", metavar="F", help="appended to (else PREFIX.log; see `plot`)")
     parser.add_argument("--threads", type=positive, metavar="N", help="BLAS threads")
+    parser.add_argument("--gpu", type=natural, metavar="N", help="the GPU to use")
 
 
 def run(args):
-    plan = read_plan(args.solver)
-    snapshot = plan.newest_snapshot() if args.resume else None
-    if args.weights and not Path(args.weights).exists():
-        raise UserError(f"{args.weights}: no such file")
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        weights, snapshot = (_fitted(path, plan, folder) for path in (args.weights, snapshot))
-        log_path = args.log or folder / "caffe.log"
-        training = stack.enter_context(
-            Training(args.solver, log_path, weights, snapshot, args.threads)
-        )
-        watch(training, plan, Progress(), _warn)
-        print(describe(training.log, plan))
-        for path in training.log.snapshots[-2:]:
-            print(path)
+    weights = [path.strip() for path in (args.weights or "").split(",") if path.strip()]
+    training = Training(
+        args.solver,
+        args.log,
+        weights,
+        state=args.snapshot,
+        threads=args.threads,
+        resume=args.resume,
+        seed=args.seed,
+        gpu=args.gpu,
+    )
+    try:
+        with terminable(), training:
+            watch(training, Progress(), print, _warn)
+    except (KeyboardInterrupt, Terminated) as error:
+        _print_snapshot(training)
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise UserError(f"ended by {error}") from None
+    print(describe(training.status))
+    _print_snapshot(training)
     return 0
 
 
-def _fitted(path, plan, folder):
-    """`path`, or a copy in `folder` with MarginInnerProduct's second blob as the net has it."""
-    if not path or not plan.counts or not plan.net or weights_command.fits(path, plan.net):
-        return path
-    copy = folder / Path(path).name
-    for line in weights_command.fit(path, str(copy), plan.net):
-        print(line)
-    return str(copy)
+def _print_snapshot(training):
+    for path in training.snapshot[:2]:
+        print(path)
 
 
 def _warn(text):

@@ -63,3 +63,23 @@ def decode(value):
     if datum.float_data:
         return np.array(datum.float_data, np.float32).reshape(shape), datum.label
     return np.frombuffer(datum.data, np.uint8).reshape(shape), datum.label
+
+
+def label(value):
+    """The label of a serialised Datum, a memoryview; the image is stepped over."""
+    place, end = 0, len(value)
+    while place < end:
+        tag = value[place]
+        place += 1
+        if tag & 7 not in (0, 2):  # numbers of float_data: the label stands before them
+            break
+        number, shift, byte = 0, 0, 128
+        while byte > 127:
+            byte = value[place]
+            number |= (byte & 127) << shift
+            place, shift = place + 1, shift + 7
+        if tag == 0x28:  # field 5, a varint
+            return number - (1 << 64) if number >> 63 else number
+        if tag & 7 == 2:
+            place += number
+    return decode(bytes(value))[1]

@@ -155,6 +155,12 @@ def _fill(folder, records):
     return count
 
 
+def record_name(key):
+    """The name in the key of a record; the whole key where it holds none."""
+    name = key.decode(errors="replace")
+    return name.partition("_")[2] or name
+
+
 def read_lmdb(path):
     """Yields (name, value) of every record, in Caffe's order. Raises UserError."""
     return _read(path, lambda transaction: transaction.cursor())

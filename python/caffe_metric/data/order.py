@@ -12,7 +12,7 @@ import numpy as np
 from caffe_metric.support.errors import UserError
 
 
-def _rows_by_class(labels):
+def rows_by_class(labels):
     order = np.argsort(labels, kind="stable")
     starts = np.flatnonzero(np.diff(labels[order])) + 1
     return np.split(order, starts)
@@ -36,17 +36,19 @@ def pairs_order(labels, rng, epochs=1, images=2):
     Every row of an identity stands in one group an epoch; a last group that is not full is
     filled with other rows of its identity. Identities with fewer than `images` rows are left out.
     """
-    classes = [rows for rows in _rows_by_class(labels) if len(rows) >= images]
-    if not classes:
+    _, own, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    kept = np.flatnonzero(counts >= images)
+    if not len(kept):
         raise UserError(f"no identity has {images} images")
+    starts = (np.cumsum(counts) - counts)[kept]
+    # Places of the groups among an identity's rows; the filler comes from the front, so that no
+    # group holds a row twice.
+    slots = -(-counts[kept] // images) * images
+    within = np.arange(slots.sum()) - np.repeat(np.cumsum(slots) - slots, slots)
+    places = np.repeat(starts, slots) + within % np.repeat(counts[kept], slots)
     for _ in range(epochs):
-        groups = []
-        for rows in classes:
-            rows = rng.permutation(rows)
-            missing = -len(rows) % images
-            # The filler comes from the front, so no group holds a row twice.
-            groups.append(np.concatenate([rows, rows[:missing]]).reshape(-1, images))
-        groups = np.concatenate(groups)
+        shuffled = np.lexsort((rng.random(len(labels)), own))  # within each identity
+        groups = shuffled[places].reshape(-1, images)
         yield groups[rng.permutation(len(groups))].ravel()
 
 
@@ -57,7 +59,7 @@ def pk_order(labels, rng, epochs=1, identities=8, images=4):
     batches and epochs. An identity with fewer than `images` rows repeats them. An epoch has as
     many whole batches as the rows fill, at least one.
     """
-    classes = _rows_by_class(labels) if len(labels) else []
+    classes = rows_by_class(labels) if len(labels) else []
     if len(classes) < identities:
         raise UserError(f"{identities} identities a batch, but there are {len(classes)}")
     deal_class = _Dealer(np.arange(len(classes)), rng)

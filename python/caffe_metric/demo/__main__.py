@@ -36,8 +36,8 @@ def demo(root, folder, images_folder=FASHION_FOLDER, seed=None, force=False):
         print(
             f"{trained.name}: {trained.plan.max_iter} iterations in {trained.seconds:.0f} s{note}"
         )
-        if trained.collapsed:
-            print(f"{trained.name}: its embeddings have collapsed to a point", file=sys.stderr)
+        for warning in trained.warnings:
+            print(f"{trained.name}: {warning}", file=sys.stderr)
     sys.stdout.flush()
     with Progress() as progress:
         embeddings = {"pixels": images.pixels().reshape(len(images.test.labels), -1)}

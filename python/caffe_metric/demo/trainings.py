@@ -16,7 +16,6 @@ from caffe_metric.support.progress import Progress
 from caffe_metric.training.log import read_log
 from caffe_metric.training.process import Training, caffe_tool
 from caffe_metric.training.solver import Plan, read_plan
-from caffe_metric.training.watch import collapsed_loss
 
 # name: folder of its solver.prototxt and net.prototxt, in a checkout or an installed package
 EXAMPLES = {
@@ -37,7 +36,7 @@ class Trained:
     plan: Plan
     seconds: float
     reused: bool
-    collapsed: str | None
+    warnings: list
 
 
 def train_all(root, folder, databases, seed=None, force=False, progress=None):
@@ -68,9 +67,9 @@ def train_all(root, folder, databases, seed=None, force=False, progress=None):
 
 
 def _brief(job):
-    log = job.training.log
-    loss = log.last("loss")
-    text = f"{job.name} {100 * log.iteration // job.plan.max_iter}%"
+    status = job.training.status
+    loss = status.get("loss")
+    text = f"{job.name} {100 * status.get('iteration', 0) // job.plan.max_iter}%"
     return text if loss is None else f"{text} loss {loss:.3g}"
 
 
@@ -110,9 +109,8 @@ class _Job:
     def result(self, reused):
         log = read_log(self.log_path)
         seconds = self._kept()["seconds"]
-        collapsed = collapsed_loss(log, self.plan)
         return Trained(
-            self.name, self.net, self.weights, log, self.plan, seconds, reused, collapsed
+            self.name, self.net, self.weights, log, self.plan, seconds, reused, log.warnings
         )
 
 

@@ -53,6 +53,9 @@ PARAMETERS = Message(
         ("workers", "uint32", 2),
         ("ahead", "uint32", 2),
         ("shuffle", "bool", False),
+        ("persist_iteration", "bool", True),
+        ("iteration", "uint64", 0),
+        ("triplets", "string", ""),
     ),
 )
 
@@ -62,6 +65,14 @@ class IdentityDataLayer(MetricLayer):
 
     top 0  images, B x channels x height x width, BGR
     top 1  optional: labels, B
+    blob 0 with persist_iteration: the number of batches that TRAIN forwards have given
+
+    A batch is a function of the seed and its number, however many workers decode it. A training
+    that is resumed goes on at the number in the blob, without reading what came before. A Python
+    layer cannot set the learning rate of its blob, so its prototxt does (`caffe-metric train` does
+    so by itself):
+
+        param { lr_mult: 0 decay_mult: 0 }
 
     source      an LMDB, a list with lines `FILE LABEL` or `PERSON@FILE LABEL`, a folder with one
                 folder a class, or an IDX file
@@ -75,6 +86,8 @@ class IdentityDataLayer(MetricLayer):
                 SHUFFLED: batch_size rows of any identity
                 LISTED: batch_size rows as they stand in the source, in groups of `images` (2) rows
                 of one identity that stand together there; `shuffle` shuffles the groups
+    triplets    with TRIPLETS: an .npy of `caffe-metric mine`, int [T, 2 + num_negatives], the rows
+                of the source that stand in a group; else negatives are drawn at random
     width, height, gray  to resize to, and to one channel
     crop_size   a square crop: at random in TRAIN, of the centre in TEST
     mirror      every other image at random, in TRAIN
@@ -82,6 +95,9 @@ class IdentityDataLayer(MetricLayer):
     scale       then multiplied by
     seed        of all that is random; without it Caffe's random_seed governs
     workers     decoding processes, each `ahead` (2) batches ahead of the net; 0 for none
+    persist_iteration  (true) whether the blob is there. A model that has a layer of the same name
+                without it needs false, as do a Data layer and this one of one name in one net
+    iteration   the number of the first batch, where the blob is new or not there (0)
     """
 
     HAS_RULES = False
@@ -105,11 +121,15 @@ class IdentityDataLayer(MetricLayer):
         check_labels(images.labels, images.names)
         transform = Transform(p.crop_size, self._mean(), p.scale)
         self._train = self.phase == caffe.TRAIN
-        seed = self.draw_key() if p.seed is None else p.seed
-        rng = np.random.default_rng(seed)
-        jobs = self._jobs(images.labels, rng, self._batches(images.labels, rng))
+        self._seed = self.draw_key() if p.seed is None else p.seed
+        self._labels = images.labels
+        self._order = self._batches(images.labels)
         self._shape = (self._size(), *transform.shape(images.load(0).shape))
-        self._decoder = Decoder(jobs, images.load, transform, self._shape, p.workers, p.ahead)
+        if p.persist_iteration:
+            self.blobs.add_blob(1)
+            self.blobs[0].data[...] = p.iteration
+        self._number = None
+        self._decoder = Decoder(self._job, images.load, transform, self._shape, p.workers, p.ahead)
 
     def shape(self, bottom, top):
         top[0].reshape(*self._shape)
@@ -117,12 +137,31 @@ class IdentityDataLayer(MetricLayer):
             top[1].reshape(self._shape[0])
 
     def compute(self, bottom, top):
+        persist = self.parameters.persist_iteration
+        if self._number is None:
+            # A solver has loaded the blob by now.
+            loaded = persist and self._train
+            self._number = round(float(self.blobs[0].data[0])) if loaded else self._first()
+            self._decoder.seek(self._number)
         labels = self._decoder.next(top[0].data)
+        self._number += 1
+        if persist and self._train:  # a TEST net shares the blob of the TRAIN net
+            self.blobs[0].data[...] = self._number
         if len(top) > 1:
             top[1].data[...] = labels
 
     def propagate(self, top, propagate_down, bottom):
         """Data has no gradient."""
+
+    def use_triplets(self, path) -> None:
+        """Goes on with the groups of another file of `mine`, from the next batch on."""
+        self.parameters.triplets = str(path)
+        self._order = self._batches(self._labels)
+        if self._number is not None:
+            self._decoder.seek(self._number)
+
+    def _first(self) -> int:
+        return self.parameters.iteration if self._train else 0
 
     def _size(self) -> int:
         p = self.parameters
@@ -130,32 +169,50 @@ class IdentityDataLayer(MetricLayer):
             return p.identities * (p.images or 4)
         return p.batch_size
 
-    def _batches(self, labels, rng):
-        p = self.parameters
+    def _batches(self, labels):
+        p, seed = self.parameters, self._seed
         if p.layout == "PK":
             if p.identities < 1 or p.images == 0:
                 raise ValueError(f"identities is {p.identities}, images {p.images}: at least 1")
-            return batches.pk(labels, rng, p.identities, p.images or 4)
+            return batches.pk(labels, seed, p.identities, p.images or 4)
         if p.batch_size < 1:
             raise ValueError(f"batch_size must be set with layout {p.layout}")
+        if p.triplets:
+            return batches.groups(self._mined(len(labels)), seed, p.batch_size)
         if p.layout == "PAIRS":
-            return batches.pairs(labels, rng, p.batch_size, 2 if p.images is None else p.images)
+            return batches.pairs(labels, seed, p.batch_size, 2 if p.images is None else p.images)
         if p.layout == "LISTED":
             images = 2 if p.images is None else p.images
-            return batches.listed(labels, rng, p.batch_size, images, p.shuffle)
+            return batches.listed(labels, seed, p.batch_size, images, p.shuffle)
         if p.layout == "TRIPLETS":
-            return batches.triplets(labels, rng, p.batch_size, p.num_negatives)
+            return batches.triplets(labels, seed, p.batch_size, p.num_negatives)
         if p.layout == "THIRDS":
-            return batches.thirds(labels, rng, p.batch_size)
-        return batches.shuffled(labels, rng, p.batch_size)
+            return batches.thirds(labels, seed, p.batch_size)
+        return batches.shuffled(labels, seed, p.batch_size)
 
-    def _jobs(self, labels, rng, order):
-        """Rows, places of crops, mirrored or not, and labels of each batch."""
+    def _mined(self, count):
         p = self.parameters
-        for rows in order:
-            places = rng.random((len(rows), 2)) if self._train else np.full((len(rows), 2), 0.5)
-            mirrors = rng.random(len(rows)) < 0.5 * (p.mirror and self._train)
-            yield rows, places, mirrors, labels[rows]
+        if p.layout != "TRIPLETS":
+            raise ValueError(f"triplets is set, but the layout is {p.layout}, not TRIPLETS")
+        rows = read_npy(Path(p.triplets))
+        want = 2 + p.num_negatives
+        if rows.ndim != 2 or rows.shape[1] != want or rows.dtype.kind not in "iu" or not len(rows):
+            raise ValueError(
+                f"{p.triplets}: holds {rows.dtype} {list(rows.shape)}, not [T, {want}]"
+            )
+        if rows.min() < 0 or rows.max() >= count:
+            raise ValueError(f"{p.triplets}: is of another source: row {rows.max()} of {count}")
+        return rows
+
+    def _job(self, number):
+        """Rows, places of crops, mirrored or not, and labels of a batch."""
+        rows = self._order(number)
+        if not self._train:
+            return rows, np.full((len(rows), 2), 0.5), np.zeros(len(rows), bool), self._labels[rows]
+        rng = batches.generator(self._seed, batches.CROPS, number)
+        places = rng.random((len(rows), 2))
+        mirrors = rng.random(len(rows)) < 0.5 * self.parameters.mirror
+        return rows, places, mirrors, self._labels[rows]
 
     def _mean(self):
         p = self.parameters

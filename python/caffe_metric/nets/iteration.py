@@ -65,11 +65,11 @@ def _fit_state(source, target, layers, iteration) -> list[str]:
     new_model = str(Path(plain).with_suffix(".caffemodel")) + str(target)[len(plain) :]
     with blobs.open_state(source) as state, blobs.open_model(_model_of(source, state)) as model:
         counts = {name: len(found) for name, found in model.shapes().items()}
-        before = _learnable(layers, counts)
+        before = learnable(layers, counts)
         changes = _changes(model, layers, iteration, state.iteration)
         _apply(model, changes)
         counts = {name: len(found) for name, found in model.shapes().items()}
-        after = _learnable(layers, counts)
+        after = learnable(layers, counts)
         history = state.history()
         if not before or not history or len(history) % len(before):
             raise UserError(
@@ -151,7 +151,7 @@ def _apply(model, changes) -> None:
             model.put(change.layer, 1, np.array([change.t], np.float32))
 
 
-def _learnable(layers, counts) -> list[tuple[str, int]]:
+def learnable(layers, counts) -> list[tuple[str, int]]:
     """(layer, blob) in the order of a solver's history: blobs shared by name count once."""
     places, shared = [], set()
     for layer in layers:

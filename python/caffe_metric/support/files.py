@@ -46,9 +46,9 @@ def replacing(path):
             _write_through(temporary, path)
         else:
             temporary.chmod(_mode(target, 0o666))
-            _sync(temporary)
+            sync(temporary)
             temporary.replace(target)
-            _sync(target.parent)
+            sync(target.parent)
     except OSError as error:
         if error.filename != str(temporary):
             raise
@@ -127,13 +127,13 @@ def _publish(temporary: Path, path: Path) -> None:
     """Gives a finished folder its name; the older one, if there is one, gets the temporary name."""
     temporary.chmod(_mode(path, 0o777) if path.is_dir() else 0o777 & ~_umask())
     for file in temporary.rglob("*"):
-        _sync(file)
-    _sync(temporary)
+        sync(file)
+    sync(temporary)
     if not path.exists():
         temporary.replace(path)
     elif not _exchange(temporary, path):
         _step_aside(path, _aside(path), temporary)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _is_written_through(path: Path) -> bool:
@@ -199,7 +199,7 @@ def _exchange(first: Path, second: Path) -> bool:
     raise OSError(number, os.strerror(number), str(second))
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flushes a file or a folder to the disk; not every file system can flush a folder."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -13,6 +13,8 @@ _LOSS = re.compile(r"\] Iteration \d+(?: \(.*\))?, loss = " + _NUMBER, re.IGNORE
 _RATE = re.compile(r"\] Iteration \d+, lr = " + _NUMBER, re.IGNORECASE)
 _TEST = re.compile(r"\] Iteration \d+, Testing net \(#(\d+)\)")
 _OUTPUT = re.compile(r"\] +(Train|Test) net output #(\d+): (\S+) = " + _NUMBER, re.IGNORECASE)
+_START = re.compile(r"\] caffe-metric train: starts at iteration (\d+)")
+_WARNING = re.compile(r"\] caffe-metric train: warning: (.*)")
 _SNAPSHOT = re.compile(r"\] Snapshotting .*?(\S+\.(?:caffemodel|solverstate)\S*)")
 
 
@@ -22,18 +24,26 @@ class TrainingLog:
 
     train holds "loss" (Caffe's smoothed total), "lr", and each train net output by its blob's
     name; test holds the test nets' outputs. An output whose name is the total's is "loss output".
+    A log may hold several runs: one that starts at an iteration which is there already takes the
+    place of what followed.
     """
 
     train: dict = field(default_factory=dict)
     test: dict = field(default_factory=dict)
     iteration: int = 0
     snapshots: list = field(default_factory=list)
+    warnings: list = field(default_factory=list)
     done: bool = False
     bad: tuple | None = None  # the first (iteration, name, value) that is not finite
     _testing: int = 0
 
     def read(self, line):
         """Takes one line in; lines that say nothing of the training are ignored."""
+        if found := _START.search(line):
+            self._restart(int(found[1]))
+        elif found := _WARNING.search(line):
+            self.warnings.append(found[1])
+            return
         if found := _ITERATION.search(line):
             self.iteration = int(found[1])
         if found := _LOSS.search(line):
@@ -48,6 +58,17 @@ class TrainingLog:
             self.snapshots.append(found[1])
         elif "] Optimization Done." in line:
             self.done = True
+
+    def _restart(self, iteration):
+        """Forgets what an earlier run said from this iteration on."""
+        self.done, self.bad, self.iteration = False, None, iteration
+        self.warnings.clear()
+        for curves in (self.train, self.test):
+            for name, (iterations, values) in list(curves.items()):
+                kept = sum(one < iteration for one in iterations)
+                curves[name] = iterations[:kept], values[:kept]
+                if not kept:
+                    del curves[name]
 
     def _output(self, phase, number, name, value):
         if phase == "Train":

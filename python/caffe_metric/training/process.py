@@ -1,19 +1,28 @@
-"""`caffe train` as a child process that is watched, and stopped when its numbers go bad."""
+"""A training in a child process that is watched, asked to end, and whose last words are kept."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
+from caffe_metric.nets import iteration
 from caffe_metric.support.child import fatal_message
 from caffe_metric.support.errors import UserError
+from caffe_metric.training import snapshots
+from caffe_metric.training.job import Job
 from caffe_metric.training.log import TrainingLog
+from caffe_metric.training.solver import read_plan
+
+# So much of what the child wrote last is kept, to say why it ended.
+LAST_BYTES = 1 << 16
 
 
 def caffe_tool():
@@ -26,94 +35,241 @@ def caffe_tool():
 
 
 class Training:
-    """One `caffe train`. Its output goes to a log file, which `poll` reads on.
+    """One training. Its log is appended to a file; `poll` reads what the child tells.
 
-    threads: BLAS threads of the child; None leaves the environment's choice. Use it as a context
-    manager: leaving it ends a child that still runs.
+    weights: models to start from, or one. resume: goes on from the newest whole snapshot. state: a
+    solver state to go on from instead. seed: of all draws; None: the solver's random_seed, the
+    snapshot's, or one at random. threads: BLAS threads; None leaves the environment's choice. Use
+    it as a context manager: leaving it ends a child that still runs.
+
+    status: the newest of the child's (see `worker`), {} before the first. notes, warnings: lines
+    for the user that nobody has taken yet. snapshot: the paths of the newest one.
     """
 
-    def __init__(self, solver, log_path, weights=None, snapshot=None, threads=None, folder=None):
-        command = [caffe_tool(), "train", f"--solver={solver}"]
-        if weights:
-            command.append(f"--weights={weights}")
-        if snapshot:
-            command.append(f"--snapshot={snapshot}")
+    def __init__(
+        self,
+        solver,
+        log_path=None,
+        weights=None,
+        state=None,
+        threads=None,
+        folder=None,
+        resume=False,
+        seed=None,
+        gpu=None,
+    ):
+        self._folder = Path(folder or ".")
+        self.plan = read_plan(self._folder / solver, self._folder)
+        prefix = Path(self.plan.snapshot_prefix)
+        self.log, self.log_path = TrainingLog(), Path(log_path or f"{prefix}.log")
+        self.status, self.notes, self.warnings, self.snapshot = {}, [], [], []
+        self.seconds, self._error, self._end, self._writing = 0.0, "", "", None
+        self._partial, self._events, self._last = b"", b"", b""
+        self._stack = contextlib.ExitStack()
+        try:
+            lock = self._stack.enter_context(snapshots.Prefix(self._folder / prefix))
+            job = self._job(solver, prefix, lock, weights, state, resume, seed, gpu)
+            self._start(job, lock, threads)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _job(self, solver, prefix, lock, weights, state, resume, seed, gpu):
+        weights = [weights] if isinstance(weights, (str, Path)) else list(weights or [])
+        if not weights and not resume and not state:
+            weights = list(self.plan.solver.weights) if hasattr(self.plan.solver, "weights") else []
+        for path in [*weights, *([state] if state else [])]:
+            if not (self._folder / path).is_file():
+                raise UserError(f"{path}: no such file")
+        job = Job(str(solver), str(prefix), str(lock.aside.absolute()), 0, uuid.uuid4().hex)
+        job.weights, job.gpu, job.command = [str(path) for path in weights], gpu, sys.argv
+        if resume:
+            found = snapshots.newest_whole(self._folder / prefix, self.notes.append)
+            state, job.run = found.file(".solverstate"), found.record["run"]
+            self.notes.append(f"goes on from {state}")
+            recorded = found.record["seed"]
+            if seed not in (None, recorded):
+                raise UserError(f"--seed is {seed}, the training began with {recorded}")
+            seed = recorded
+        if state:
+            path = self._folder / state
+            job.state, job.model = _beside(_fitted(path, self.plan, self._folder, lock.aside), lock)
+        if seed is None:
+            seed = self.plan.solver.random_seed
+        job.seed = seed if seed >= 0 else int.from_bytes(os.urandom(4), "little")
+        return job
+
+    def _start(self, job, lock, threads):
         # Lines go to stderr only: glog's own files in /tmp are nobody's business.
         environment = {**os.environ, "GLOG_logtostderr": "1", "GLOG_minloglevel": "0"}
         if threads:
             environment["OPENBLAS_NUM_THREADS"] = environment["OMP_NUM_THREADS"] = str(threads)
-        self.log, self.log_path = TrainingLog(), Path(log_path)
-        self.seconds = 0.0
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._stack.enter_context(self.log_path.open("ab", buffering=0))
+        self._errors, errors = os.pipe()
+        self._told, tell = os.pipe()
+        for end in (self._errors, self._told):
+            os.set_blocking(end, False)
+            self._stack.callback(os.close, end)
+        command = [sys.executable, "-m", "caffe_metric.training.worker", job.dumps(), str(tell)]
         self._started = time.monotonic()
-        self._partial = ""
-        self._writer = self.log_path.open("w")
-        self._reader = self.log_path.open(errors="replace")
         try:
             self._child = subprocess.Popen(
-                command,
-                stdout=self._writer,
-                stderr=subprocess.STDOUT,
+                [*command, str(os.getpid())],
+                stdout=errors,
+                stderr=errors,
                 stdin=subprocess.DEVNULL,
+                pass_fds=(tell, lock.descriptor),
                 env=environment,
-                cwd=folder,
+                cwd=self._folder,
             )
-        except OSError as error:
-            raise UserError(f"{command[0]}: {error.strerror}") from error
+        finally:
+            os.close(errors)
+            os.close(tell)
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, *_):
-        if kind is KeyboardInterrupt:
-            # The terminal has interrupted the child, too: it writes a snapshot and ends.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(10)
-        self.stop()
-        self._read()
-        self._writer.close()
-        self._reader.close()
+        try:
+            # Whoever is interrupted waits for the snapshot, however long an iteration takes.
+            self.stop(None if kind in (KeyboardInterrupt, Terminated) else 10)
+            self._read()
+        finally:
+            self._stack.close()
 
-    def stop(self):
-        """Asks the child to end (Caffe writes a snapshot on SIGHUP, on SIGTERM none), and waits."""
+    def stop(self, seconds: float | None = 10):
+        """Asks the child to end, with a snapshot, and waits; kills it after so many seconds."""
         if self._child.poll() is None:
             self._child.terminate()
+            deadline = None if seconds is None else time.monotonic() + seconds
             try:
-                self._child.wait(10)
-            except subprocess.TimeoutExpired:
+                while self._child.poll() is None:
+                    if deadline and time.monotonic() > deadline:
+                        break
+                    self._read()
+                    time.sleep(0.05)
+            finally:
                 self._child.kill()
                 self._child.wait()
 
     def poll(self):
         """Reads what is new; returns whether the child has ended.
 
-        Raises UserError if it failed, with its last words, or if a number is not finite.
+        Raises UserError if it failed, with its last words.
         """
         code = self._child.poll()
-        if not self._reader.closed:
-            self._read()
-        if self.log.bad:
-            iteration, name, value = self.log.bad
+        self._read()
+        if self._error:
             self.stop()
-            raise UserError(f"iteration {iteration}: {name} is {value}; stopped")
+            raise UserError(self._error)
         if code is None:
             self.seconds = time.monotonic() - self._started
-        elif code or not self.log.done:
-            raise UserError(f"caffe train: {self.last_words(code)}")
+        elif self._end != "done":
+            raise UserError(self.last_words(code))
         return code is not None
 
     def _read(self):
-        # A line may be written in parts: the last one waits for its end.
-        *lines, self._partial = (self._partial + self._reader.read()).split("\n")
-        for line in lines:
-            self.log.read(line)
+        """Takes in what the child wrote: its log, and its events."""
+        if self._file.closed:
+            return
+        for part in _parts(self._errors):
+            with contextlib.suppress(OSError):  # a full disk: the training goes on
+                self._file.write(part)
+            self._last = (self._last + part)[-LAST_BYTES:]
+            *lines, self._partial = (self._partial + part).split(b"\n")
+            for line in lines:
+                self.log.read(line.decode(errors="replace"))
+        for part in _parts(self._told):
+            *lines, self._events = (self._events + part).split(b"\n")
+            for line in lines:
+                self._take(**json.loads(line))
+
+    def _take(self, **event):
+        ((name, value),) = event.items()
+        if name in ("note", "warning"):
+            (self.notes if name == "note" else self.warnings).append(value)
+        elif name == "error":
+            self._error = value
+        elif name in ("done", "stopped"):
+            self._end = name
+        elif name == "writing":
+            self._writing = value
+        else:
+            self._writing = None
+            setattr(self, name, value)
 
     def last_words(self, code):
         """Why the child ended, in one line."""
-        text = self.log_path.read_text(errors="replace")
-        if words := fatal_message(text):
-            return " ".join(words.split())
+        text = self._last.decode(errors="replace")
+        words = " ".join(fatal_message(text).split())
+        if self._writing is not None and code < 0:
+            kept = f"; the newest whole one is {self.snapshot[1]}" if self.snapshot else ""
+            why = words or f"ended by {signal.Signals(-code).name}"
+            return f"iteration {self._writing}: the snapshot could not be written ({why}){kept}"
+        if words:
+            return words
+        if self._end == "stopped":
+            return "ended by SIGTERM, with a snapshot"
         if code < 0:
             return f"ended by {signal.Signals(-code).name}"
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        words = lines[-1] if lines else "no output"
-        return f"exit status {code}: {words}"
+        return f"exit status {code}: {lines[-1] if lines else 'no output'}"
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP has asked this process to end."""
+
+
+@contextlib.contextmanager
+def terminable():
+    """Within, SIGTERM and SIGHUP raise Terminated, unless they are ignored."""
+
+    def end(number, frame):
+        raise Terminated(signal.Signals(number).name)
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    older = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in older.items():
+            signal.signal(number, handler)
+
+
+def _parts(descriptor):
+    while True:
+        try:
+            part = os.read(descriptor, 1 << 16)
+        except BlockingIOError:
+            return
+        if not part:
+            return
+        yield part
+
+
+def _fitted(state, plan, folder, aside):
+    """`state`, or a copy that has MarginInnerProduct's second blob as the net has it."""
+    net = str(folder / plan.net)
+    if not plan.counts or not plan.net or iteration.fits(str(state), net):
+        return state
+    copy = aside / Path(state).name
+    iteration.fit(str(state), str(copy), net)
+    return copy
+
+
+def _beside(state, lock):
+    """A solver state and its model, by paths: the state says where it was written, once."""
+    from caffe_metric.nets import blobs
+
+    state = Path(state).absolute()
+    with blobs.open_state(state) as opened:
+        noted = Path(opened.model)
+        model = state.parent / noted.name
+        if not model.is_file():
+            raise UserError(f"{state}: its model {noted.name} is not beside it")
+        if not noted.exists() or not noted.samefile(model):
+            opened.model = str(model)
+            state = lock.aside / f"restored{''.join(state.suffixes[-2:])}"
+            opened.save(state)
+    return str(state), str(model)

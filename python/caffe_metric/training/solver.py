@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from google.protobuf import text_format
+
 from caffe_metric.nets import netfile, roles
+from caffe_metric.nets.phases import included
+from caffe_metric.suite import FEATURES
 from caffe_metric.support.errors import ForeignNetError, UserError
+
+TRAIN = 0
+# Caffe writes this many gradients' histories into a solver state.
+HISTORIES = {"Adam": 2, "AdaDelta": 2}
 
 
 @dataclass
@@ -17,8 +24,12 @@ class Plan:
     """A solver file, read.
 
     reports: {name of a top: what it tells}, of the tops that report on our layers.
-    collapsed: {name of a loss top: its value when all embeddings are equal}.
+    collapsed: {name of a loss layer: its weighted value when all embeddings are equal}.
+    softmax: {name of a softmax loss layer: (its logits' blob, "" where it makes them; its weight)}.
+    features: the blob whose rows are the embeddings, before a Norm.
     counts: whether a layer keeps an iteration count (MarginInnerProduct).
+    solver, message, layers: the file's SolverParameter, its NetParameter, and of that the layers in
+    TRAIN.
     """
 
     max_iter: int
@@ -26,21 +37,20 @@ class Plan:
     net: str = ""
     reports: dict = field(default_factory=dict)
     collapsed: dict = field(default_factory=dict)
+    softmax: dict = field(default_factory=dict)
+    features: str = ""
     counts: bool = False
+    solver: object = None
+    message: object = None
+    layers: list = field(default_factory=list)
 
-    def newest_snapshot(self, folder="."):
-        """The solver state with the highest iteration. Raises UserError if there is none."""
-        prefix = Path(folder, self.snapshot_prefix)
-        pattern = re.escape(prefix.name) + r"_iter_(\d+)\.solverstate(\.h5)?"
-        files = prefix.parent.iterdir() if prefix.parent.is_dir() else []
-        numbered = [
-            (int(match[1]), str(file))
-            for file in files
-            if (match := re.fullmatch(pattern, file.name))
-        ]
-        if not numbered:
-            raise UserError(f"no snapshot {self.snapshot_prefix}_iter_N.solverstate to resume from")
-        return max(numbered)[1]
+    def write_net(self, solver, path):
+        """Writes the net, as its layers are now, and makes a SolverParameter read it there."""
+        Path(path).write_text(text_format.MessageToString(self.message))
+        name = "train_net" if solver.train_net or solver.HasField("train_net_param") else "net"
+        for field_name in ("net_param", "train_net_param"):
+            solver.ClearField(field_name)
+        setattr(solver, name, str(path))
 
 
 def read_plan(path, folder="."):
@@ -52,29 +62,50 @@ def read_plan(path, folder="."):
     from caffe.proto import caffe_pb2
 
     solver = netfile.parse(path, caffe_pb2.SolverParameter())
-    prefix = solver.snapshot_prefix or str(Path(path).with_suffix(""))
-    plan = Plan(solver.max_iter, prefix, solver.net or solver.train_net)
-    net = solver.net_param
-    if plan.net and not solver.HasField("net_param"):
+    plan = Plan(solver.max_iter, _prefix(solver, path, folder), solver.net or solver.train_net)
+    plan.solver = solver
+    net = caffe_pb2.NetParameter()
+    for name in ("train_net_param", "net_param"):
+        if solver.HasField(name):
+            net = getattr(solver, name)
+    if plan.net:
         try:
             net = netfile.read(str(Path(folder, plan.net)))
         except ForeignNetError:
             raise
         except UserError:
             pass
-    for layer in net.layer:
-        if not any(rule.HasField("phase") and rule.phase != 0 for rule in layer.include):
-            _learn_tops(plan, layer)
+    plan.message = net
+    plan.layers = [layer for layer in net.layer if included(layer, TRAIN)]
+    for layer in plan.layers:
+        _learn_tops(plan, layer)
     return plan
 
 
+def _prefix(solver, path, folder):
+    """As Caffe has it: the solver file's name where none is given, or inside a given folder."""
+    plain = Path(path).with_suffix("")
+    if not solver.snapshot_prefix:
+        return str(plain)
+    if Path(folder, solver.snapshot_prefix).is_dir():
+        return str(Path(solver.snapshot_prefix, plain.name))
+    return solver.snapshot_prefix
+
+
 def _learn_tops(plan, layer):
+    weight = layer.loss_weight[0] if layer.loss_weight else 1.0
+    if layer.type == "SoftmaxWithLoss" and layer.bottom:
+        plan.softmax[layer.name] = layer.bottom[0], weight
     row = roles.row_of(layer)
     if row is None:
         return
     plan.counts |= row.counts
     plan.reports.update(zip(layer.top[len(row.tops) :], row.further))
-    if row.collapsed is None or not layer.top:
+    if row.head and not plan.features and row.roles(len(layer.bottom))[:1] == (FEATURES,):
+        plan.features = _before_norm(plan.layers, layer)
+    if row.counts and row.loss:
+        plan.softmax[layer.name] = "", weight
+    if row.collapsed is None:
         return
     normalised = "normalization" in roles.parameters(layer)
     if normalised or layer.loss_param.HasField("normalization"):
@@ -82,5 +113,13 @@ def _learn_tops(plan, layer):
     with contextlib.suppress(ValueError):  # a bad parameter: Caffe will say so
         value = row.collapsed(roles.settings(layer), len(layer.bottom))
         if not math.isnan(value):
-            weight = layer.loss_weight[0] if layer.loss_weight else 1.0
-            plan.collapsed[layer.top[0]] = weight * value
+            plan.collapsed[layer.name] = weight * value
+
+
+def _before_norm(layers, head):
+    """The blob that `head` reads, or that the Norm before it does: rows as the net made them."""
+    blob = head.bottom[0]
+    for layer in layers:
+        if roles.kind(layer) == "Norm" and blob in layer.top and blob not in layer.bottom:
+            return layer.bottom[0]
+    return blob

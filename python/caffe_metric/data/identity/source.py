@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import lmdb
@@ -11,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from caffe_metric.data import datum
-from caffe_metric.data.lmdb_file import read_lmdb
+from caffe_metric.data.lmdb_file import record_name
 from caffe_metric.data.picture import Picture
 from caffe_metric.data.sources import Source, open_source
 from caffe_metric.support.errors import UserError
@@ -33,8 +35,8 @@ def open_images(path, root=None, picture: Picture | None = None) -> Source:
 
 def _list(path, root, picture) -> Source:
     source = open_source(path, picture=picture)
-    files = [_file(root, name) for name in source.names]
-    return Source(source.labels, source.names, {}, lambda row: picture.read(files[row]))
+    names = source.names
+    return Source(source.labels, names, {}, lambda row: picture.read(_file(root, names[row])))
 
 
 def _file(root: Path, name: str) -> Path:
@@ -49,13 +51,25 @@ def _file(root: Path, name: str) -> Path:
 
 
 def _lmdb(path, picture) -> Source:
-    labels, names = [], []
-    for name, value in read_lmdb(path):
-        labels.append(datum.decode(value)[1])
-        names.append(name)
-    if not names:
+    reader = _LmdbReader(path, picture)
+    if not len(reader.labels):
         raise UserError(f"{path}: empty")
-    return Source(np.array(labels, np.int64), names, {}, _LmdbReader(path, picture))
+    return Source(reader.labels, _Names(reader.keys), {}, reader)
+
+
+class _Names(Sequence):
+    """The names of records, made of their keys when they are asked for."""
+
+    def __init__(self, keys):
+        self._keys = keys
+
+    def __len__(self):
+        return len(self._keys)
+
+    def __getitem__(self, row):
+        if isinstance(row, slice):
+            return _Names(self._keys[row])
+        return record_name(self._keys[row])
 
 
 class _LmdbReader:
@@ -67,8 +81,13 @@ class _LmdbReader:
 
     def __init__(self, path, picture):
         self._path, self._picture, self._home, self._env = str(path), picture, os.getpid(), None
-        with self._open() as env, env.begin() as transaction:
-            self._keys = list(transaction.cursor().iternext(values=False))
+        # Labels are all that is read of a record: a million are read in seconds.
+        self.keys, labels = [], array.array("q")
+        with self._open() as env, env.begin(buffers=True) as transaction:
+            for key, value in transaction.cursor():
+                self.keys.append(bytes(key))
+                labels.append(datum.label(value))
+        self.labels = np.array(labels, np.int64)
 
     def __call__(self, row):
         if os.getpid() == self._home:
@@ -83,7 +102,7 @@ class _LmdbReader:
 
     def _read(self, env, row):
         with env.begin() as transaction:
-            image, _ = datum.decode(transaction.get(self._keys[row]))
+            image, _ = datum.decode(transaction.get(self.keys[row]))
         if isinstance(image, bytes):
             image = _decode(image)
         return self._picture.from_array(image) if image.dtype == np.uint8 else image

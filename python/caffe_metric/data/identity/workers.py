@@ -16,17 +16,17 @@ import numpy as np
 
 
 class Decoder:
-    """Decodes batches ahead. `next` gives them in the order of `jobs`.
+    """Decodes batches ahead. `next` gives them one after another, from the one that `seek` names.
 
-    jobs     an iterator without end: each item is (rows, places, mirrors, labels)
+    job      job(number) gives (rows, places, mirrors, labels) of a batch
     load     load(row) gives uint8 [channels, height, width]
     shape    [rows, channels, height, width] of a batch
     workers  processes; 0 decodes in this one, when a batch is wanted
     """
 
-    def __init__(self, jobs, load, transform, shape, workers: int, ahead: int = 2):
-        self._jobs, self._load, self._transform = jobs, load, transform
-        self._workers, self._waiting = [], deque()
+    def __init__(self, job, load, transform, shape, workers: int, ahead: int = 2):
+        self._job, self._load, self._transform = job, load, transform
+        self._workers, self._waiting, self._number = [], deque(), 0
         slots = max(1, workers * ahead)
         memory = mmap.mmap(-1, max(1, slots * int(np.prod(shape)) * 4))
         self._slots = np.frombuffer(memory, np.float32, slots * int(np.prod(shape)))
@@ -34,13 +34,21 @@ class Decoder:
         context = multiprocessing.get_context("fork")
         for _ in range(workers):
             self._workers.append(self._start(context))
-        for slot in range(slots if workers else 0):
+
+    def seek(self, number: int) -> None:
+        """The batch that `next` gives; what was decoded ahead is thrown away."""
+        for _, worker, _ in self._waiting:
+            worker.recv()
+        self._waiting.clear()
+        self._number = number
+        for slot in range(len(self._slots) if self._workers else 0):
             self._submit(slot)
 
     def next(self, out) -> np.ndarray:
         """Writes the next batch to `out` and returns its labels. Raises ValueError."""
         if not self._workers:
-            rows, places, mirrors, labels = next(self._jobs)
+            rows, places, mirrors, labels = self._job(self._number)
+            self._number += 1
             error = _decode(self._load, self._transform, rows, places, mirrors, out)
             if error:
                 raise ValueError(error)
@@ -82,7 +90,8 @@ class Decoder:
         return here
 
     def _submit(self, slot):
-        rows, places, mirrors, labels = next(self._jobs)
+        rows, places, mirrors, labels = self._job(self._number)
+        self._number += 1
         worker = self._workers[slot % len(self._workers)]
         worker.send((slot, rows, places, mirrors))
         self._waiting.append((slot, worker, labels))
