@@ -8,7 +8,6 @@ import sys
 import pytest
 from caffe_metric.nets import descriptors, schema
 from caffe_metric.support.errors import UserError
-from google.protobuf import descriptor_pb2
 
 
 def test_every_message_of_the_file_is_known():
@@ -124,8 +123,7 @@ def compiled(text):
     if not shutil.which("protoc"):
         pytest.skip("there is no protoc")
     part = (descriptors.HERE / descriptors.PART).read_text(encoding="utf-8")
-    made = descriptor_pb2.FileDescriptorSet.FromString(descriptors.compiled(part, text))
-    return schema.read(made.file[-1])
+    return schema.read(descriptors.compiled(part, text))
 
 
 def test_layout_of_the_file_does_not_matter():
@@ -156,3 +154,19 @@ def test_a_checkout_without_protoc_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "grpc_tools", None)
     with pytest.raises(UserError, match="needs protoc: install"):
         descriptors.compiled("", "")
+
+
+def test_what_is_read_without_protobuf_is_what_protobuf_reads():
+    for message in descriptors.load()[descriptors.OURS].message_type:
+        if message.name == descriptors.FIELDS:
+            continue
+        ours = schema.message(message.name)
+        assert [(f.name, f.number) for f in ours.fields] == [
+            (f.name, f.number) for f in message.field
+        ]
+        for one, other in zip(ours.fields, message.field):
+            assert (one.default is not None) == other.HasField("default_value")
+        assert {name: enum.values for name, enum in ours.enums.items()} == {
+            enum.name: {value.name: value.number for value in enum.value}
+            for enum in message.enum_type
+        }

@@ -33,7 +33,7 @@ def load():
     """{file name: FileDescriptorProto} of the files. Raises UserError where there is no protoc."""
     from google.protobuf import descriptor_pb2
 
-    found = descriptor_pb2.FileDescriptorSet.FromString(_bytes())
+    found = descriptor_pb2.FileDescriptorSet.FromString(serialised())
     return {file.name: file for file in found.file}
 
 
@@ -42,7 +42,9 @@ def sources(proto: Path) -> list[Path]:
     return [HERE / PART, proto / OURS, HERE.parent / "zoo" / FORKS]
 
 
-def _bytes() -> bytes:
+@functools.lru_cache(maxsize=1)
+def serialised() -> bytes:
+    """The FileDescriptorSet of all files."""
     files = sources(paths.proto_dir())
     current = FILE.is_file() and all(
         source.stat().st_mtime <= FILE.stat().st_mtime for source in files

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from caffe_metric.nets import descriptors
+from caffe_metric.nets import descriptors, wire
 
 INTEGER_RANGES = {
     "int32": (-(2**31), 2**31 - 1),
@@ -142,7 +142,7 @@ class Schema:
 @functools.lru_cache(maxsize=1)
 def load() -> Schema:
     """The schema of proto/caffe_metric.proto."""
-    return read(descriptors.load()[descriptors.OURS])
+    return read(descriptors.serialised())
 
 
 def message(name: str) -> Message:
@@ -160,54 +160,64 @@ def refuse_unknown(values: Mapping, known: list[str]) -> None:
         raise ValueError(f"unknown parameter '{name}': {hint}")
 
 
-def read(file) -> Schema:
-    """The schema of a FileDescriptorProto that has its source info."""
-    comments = {
-        tuple(place.path): " ".join(place.leading_comments.split())
-        for place in file.source_code_info.location
-    }
-    found = {
-        one.name: _message(one, (MESSAGE_TYPE, number), comments)
-        for number, one in enumerate(file.message_type)
-    }
-    layer = found.pop(descriptors.FIELDS, Message("LayerParameter", ()))
-    return Schema(found, layer.fields)
+def read(descriptor_set: bytes) -> Schema:
+    """The schema of this project's file in a serialised FileDescriptorSet with source info."""
+    files = map(wire.fields, wire.fields(descriptor_set)[FILES])
+    file = next(file for file in files if _text(file, NAME) == descriptors.OURS)
+    comments = {}
+    for place in wire.fields(file[SOURCE_INFO][0])[LOCATIONS]:
+        found = wire.fields(place)
+        path = tuple(wire.varints(found.get(PATH, [b""])[0]))
+        comments[path] = " ".join(_text(found, LEADING_COMMENTS).split())
+    messages = {}
+    for number, one in enumerate(file[MESSAGES]):
+        made = _message(wire.fields(one), (MESSAGES, number), comments)
+        messages[made.name] = made
+    layer = messages.pop(descriptors.FIELDS, Message("LayerParameter", ()))
+    return Schema(messages, layer.fields)
 
 
-# Numbers of descriptor.proto's own fields, of which a place in the source is made.
-MESSAGE_TYPE, FIELD, ENUM_TYPE, ENUM_VALUE = 4, 2, 4, 2
+# Field numbers of descriptor.proto; NAME is that of a file, a message, a field, an enum.
+FILES, MESSAGES, SOURCE_INFO, LOCATIONS, PATH, LEADING_COMMENTS = 1, 4, 9, 1, 1, 3
+NAME, FIELDS, ENUMS, VALUES, VALUE_NUMBER = 1, 2, 4, 2, 2
+NUMBER, LABEL, TYPE, TYPE_NAME, DEFAULT, REPEATED = 3, 4, 5, 6, 7, 3
 
 
-def _message(one, path, comments) -> Message:
+def _text(found: dict, number: int) -> str:
+    return found.get(number, [b""])[0].decode("utf-8")
+
+
+def _message(one: dict, path, comments) -> Message:
     enums = {}
-    for number, enum in enumerate(one.enum_type):
-        place = (*path, ENUM_TYPE, number)
-        meanings = {
-            value.name: comments.get((*place, ENUM_VALUE, k), "")
-            for k, value in enumerate(enum.value)
-        }
-        values = {value.name: value.number for value in enum.value}
-        enums[enum.name] = Enum(enum.name, values, comments.get(place, ""), meanings)
+    for number, enum in enumerate(map(wire.fields, one.get(ENUMS, ()))):
+        place = (*path, ENUMS, number)
+        values, meanings = {}, {}
+        for k, value in enumerate(map(wire.fields, enum[VALUES])):
+            name = _text(value, NAME)
+            values[name] = value.get(VALUE_NUMBER, [0])[0]
+            meanings[name] = comments.get((*place, VALUES, k), "")
+        name = _text(enum, NAME)
+        enums[name] = Enum(name, values, comments.get(place, ""), meanings)
     fields = tuple(
-        _field(field, enums, comments.get((*path, FIELD, number), ""))
-        for number, field in enumerate(one.field)
+        _field(wire.fields(field), enums, comments.get((*path, FIELDS, number), ""))
+        for number, field in enumerate(one.get(FIELDS, ()))
     )
-    return Message(one.name, fields, enums, comments.get(path, ""))
+    return Message(_text(one, NAME), fields, enums, comments.get(path, ""))
 
 
-def _field(field, enums, comment: str) -> Field:
-    kind = field.type_name.rpartition(".")[2] or TYPES[field.type]
+def _field(found: dict, enums, comment: str) -> Field:
+    kind = _text(found, TYPE_NAME).rpartition(".")[2] or TYPES[found[TYPE][0]]
     made = Field(
-        field.name,
+        _text(found, NAME),
         kind,
-        field.number,
-        repeated=field.label == field.LABEL_REPEATED,
+        found[NUMBER][0],
+        repeated=found[LABEL][0] == REPEATED,
         enum=enums.get(kind),
         comment=comment,
     )
-    if not field.HasField("default_value"):
+    if DEFAULT not in found:
         return made
-    return dataclasses.replace(made, default=made.parse(field.default_value))
+    return dataclasses.replace(made, default=made.parse(_text(found, DEFAULT)))
 
 
 def float32(value: float) -> float:
