@@ -48,4 +48,4 @@ def __dir__():
 def _layers():
     # Not `from caffe_metric import suite`, which asks __getattr__ first.
     suite = importlib.import_module("caffe_metric.suite")
-    return [layer.type for layer in suite.NATIVE]
+    return [layer.type for layer in suite.LAYERS if layer.field]

@@ -39,7 +39,11 @@ class Layer:
     native: bool = True
     # Blobs it keeps for itself: no solver learns them, they have no gradient.
     state_blobs: tuple[int, ...] = ()
-    # Whether `batch_memory_param` is of use to it.
+    # Parameters that must be > 0.
+    positive: tuple[str, ...] = ()
+    # What backward takes for constants, as the paper does: then it is no derivative.
+    constants: str = ""
+    # Whether it meets a memory of earlier batches: `batch_memory_param`.
     memory: bool = False
     # Whether it ends a net: what it reads is the embedding that is deployed.
     head: bool = False
@@ -134,7 +138,58 @@ COSFACE = (
     "Recognition. CVPR 2018, arXiv:1801.09414."
 )
 
+CONTRASTIVE = (
+    "Hadsell, Chopra, LeCun: Dimensionality Reduction by Learning an Invariant Mapping. CVPR 2006."
+)
+MULTI_SIMILARITY = (
+    "Wang, Han, Huang, Dong, Scott: Multi-Similarity Loss with General Pair Weighting for Deep "
+    "Metric Learning. CVPR 2019, arXiv:1904.06627."
+)
+CIRCLE = (
+    "Sun, Cheng, Zhang, Zhang, Zheng, Wang, Wei: Circle Loss: A Unified Perspective of Pair "
+    "Similarity Optimization. CVPR 2020, arXiv:2002.10857."
+)
+SUP_CON = (
+    "Khosla, Teterwak, Wang, Sarna, Tian, Isola, Maschinot, Liu, Krishnan: Supervised Contrastive "
+    "Learning. NeurIPS 2020, arXiv:2004.11362."
+)
+LIFTED = (
+    "Song, Xiang, Jegelka, Savarese: Deep Metric Learning via Lifted Structured Feature Embedding. "
+    "CVPR 2016, arXiv:1511.06452."
+)
+PROXY_ANCHOR = (
+    "Kim, Kim, Cho, Kwak: Proxy Anchor Loss for Deep Metric Learning. CVPR 2020, arXiv:2003.13911."
+)
+CENTER = (
+    "Wen, Zhang, Li, Qiao: A Discriminative Feature Learning Approach for Deep Face Recognition. "
+    "ECCV 2016."
+)
+MEMORY = (
+    "Wang, Zhang, Huang, Scott: Cross-Batch Memory for Embedding Learning. CVPR 2020, "
+    "arXiv:1912.06798."
+)
+
 BATCH = ((FEATURES, LABEL),)
+# Of the losses over all pairs of a batch: s the cosine similarity, d the distance of two rows.
+SIMILARITIES = ("active", "s_ap", "s_an")
+DISTANCES = ("active", "d_ap", "d_an")
+
+
+def _over_pairs(kind, field, further, papers, example, **more) -> Layer:
+    """A loss in which each row of a batch meets all the others."""
+    return Layer(
+        kind,
+        bottoms=BATCH,
+        tops=("loss",),
+        further=further,
+        message=f"{kind}Parameter",
+        field=field,
+        head=True,
+        papers=papers,
+        example=example,
+        **more,
+    )
+
 
 LAYERS = (
     Layer(
@@ -207,6 +262,76 @@ LAYERS = (
         },
         papers=(SPHEREFACE, ARCFACE, COSFACE),
     ),
+    _over_pairs(
+        "BatchContrastiveLoss",
+        "batch_contrastive_loss_param",
+        DISTANCES,
+        (CONTRASTIVE, MEMORY),
+        {"negative_margin": 1},
+        positive=("negative_margin",),
+        memory=True,
+        native=False,
+    ),
+    _over_pairs(
+        "MultiSimilarityLoss",
+        "multi_similarity_loss_param",
+        SIMILARITIES,
+        (MULTI_SIMILARITY, MEMORY),
+        {"alpha": 2, "beta": 50},
+        positive=("alpha", "beta"),
+        memory=True,
+        native=False,
+    ),
+    _over_pairs(
+        "CircleLoss",
+        "circle_loss_param",
+        SIMILARITIES,
+        (CIRCLE, MEMORY),
+        {"margin": 0.25, "gamma": 256},
+        positive=("gamma",),
+        constants="the factors [s + m]+ and [1 + m - s]+",
+        memory=True,
+        native=False,
+    ),
+    _over_pairs(
+        "SupConLoss",
+        "sup_con_loss_param",
+        SIMILARITIES,
+        (SUP_CON, MEMORY),
+        {"temperature": 0.1},
+        positive=("temperature",),
+        memory=True,
+        native=False,
+    ),
+    _over_pairs(
+        "LiftedStructureLoss",
+        "lifted_structure_loss_param",
+        DISTANCES,
+        (LIFTED, SOFT, MEMORY),
+        {"margin": 1, "form": "GENERALIZED"},
+        memory=True,
+        native=False,
+    ),
+    _over_pairs(
+        "ProxyAnchorLoss",
+        "proxy_anchor_loss_param",
+        SIMILARITIES,
+        (PROXY_ANCHOR,),
+        {"num_output": 10, "proxy_filler": {"type": "gaussian", "std": 0.1}},
+        positive=("alpha",),
+        native=False,
+    ),
+    Layer(
+        "CenterLoss",
+        bottoms=BATCH,
+        tops=("loss",),
+        message="CenterLossParameter",
+        field="center_loss_param",
+        head=True,
+        example={"num_output": 10},
+        papers=(CENTER,),
+        native=False,
+    ),
     Layer(
         "TripletSelect",
         bottoms=BATCH,
@@ -234,3 +359,8 @@ NATIVE = tuple(layer for layer in LAYERS if layer.native)
 def find(kind: str) -> Layer | None:
     """The row of a type, None where it is no layer of the suite."""
     return _BY_TYPE.get(kind)
+
+
+def of_message(name: str) -> Layer:
+    """The row whose parameters are of that message."""
+    return next(layer for layer in LAYERS if layer.message == name)

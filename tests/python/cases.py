@@ -89,7 +89,41 @@ def norm_cases():
         yield "x".join(map(str, shape)), {}, {"x": np.float32(rng.normal(size=shape))}
 
 
+def over_pairs(*options):
+    def cases():
+        rng = np.random.default_rng(5)
+        for given in options:
+            bottoms = {"x": np.float32(rng.normal(size=(9, 5))), "y": np.arange(9) // 3}
+            yield "-".join(f"{key}={value}" for key, value in given.items()), given, bottoms
+
+    return cases
+
+
+def over_classes(*options):
+    def cases():
+        rng = np.random.default_rng(6)
+        for given in options:
+            bottoms = {"x": np.float32(rng.normal(size=(6, 5))), "y": np.arange(6) % 3}
+            rows = np.float32(rng.normal(size=(4, 5)))
+            yield "-".join(map(str, given.values())), {"num_output": 4, **given}, bottoms, rows
+
+    return cases
+
+
 MAKERS = {
+    "BatchContrastiveLoss": over_pairs({}, {"positive_margin": 0.3, "negative_margin": 1.6}),
+    "MultiSimilarityLoss": over_pairs({}, {"epsilon": -1.0}, {"alpha": 5.0, "beta": 9.0}),
+    "CircleLoss": over_pairs({}),
+    "SupConLoss": over_pairs({}, {"temperature": 1.5}),
+    "LiftedStructureLoss": over_pairs(
+        *(
+            {"form": form, "normalize": normalize, "margin": 1.5}
+            for form in ("SONG", "GENERALIZED")
+            for normalize in (False, True)
+        )
+    ),
+    "ProxyAnchorLoss": over_classes({}, {"margin": 0.3, "alpha": 8.0}),
+    "CenterLoss": over_classes({"update": "GRADIENT"}, {"update": "DELTA"}),
     "Norm": norm_cases,
     "TripletLoss": triplet_cases,
     "RankHardLoss": rank_cases,

@@ -32,9 +32,11 @@ def missing():
     return reasons
 
 
-def need(engine):
+def need(engine, kind="TripletLoss"):
     if engine in missing():
         pytest.skip(missing()[engine])
+    if engine == "cpp" and kind not in caffe.layer_type_list():
+        pytest.skip(f"this Caffe has no {kind}: ./run build")
 
 
 @dataclass
@@ -107,7 +109,7 @@ class Run:
 
 def run(spec, bottoms, weights=None, phase=caffe.TRAIN):
     """A net of the layer, every gradient asked for. weights: an array for blob 0."""
-    need(spec.engine)
+    need(spec.engine, spec.type)
     text = "force_backward: true\n" + inputs(bottoms) + spec.text(bottoms)
     made = Run(build(text, phase), dict(bottoms), spec)
     if weights is not None:

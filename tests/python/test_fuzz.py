@@ -103,7 +103,45 @@ def norm_parameters(rng):
     return some(rng, {"eps": lambda: choose(rng, [1e-10, 0.1], [0.0, -1.0])})
 
 
+def numbers(**ranges):
+    """Parameters of (usual, odd) values."""
+
+    def make(rng):
+        made = {name: lambda pair=pair: choose(rng, *pair) for name, pair in ranges.items()}
+        return some(rng, made)
+
+    return make
+
+
+def of_classes(filler, make):
+    """And num_output, and a filler."""
+
+    def with_classes(rng):
+        classes = choose(rng, [2, 5, 33], [0, 1])
+        return {**make(rng), "num_output": classes, filler: FILLER}
+
+    return with_classes
+
+
+MARGINS = [0.0, 0.2, 1.0, 3.0], [-1.0, 1e6]
+SHARPNESS = [0.5, 2.0, 50.0, 256.0], [0.0, -1.0, 1e6]
+
 MAKERS = {
+    "BatchContrastiveLoss": numbers(
+        positive_margin=([0.0, 0.2], [-1.0, 1e6]), negative_margin=([0.5, 1.0, 3.0], [0.0, -1.0])
+    ),
+    "MultiSimilarityLoss": numbers(
+        alpha=SHARPNESS, beta=SHARPNESS, base=MARGINS, epsilon=([0.1, 0.0, -1.0, 3.0], [])
+    ),
+    "CircleLoss": numbers(margin=MARGINS, gamma=SHARPNESS),
+    "SupConLoss": numbers(temperature=([0.05, 0.1, 2.0], [0.0, -1.0, 1e-6])),
+    "LiftedStructureLoss": numbers(
+        margin=MARGINS, form=(["SONG", "GENERALIZED", 0, 1], [2]), normalize=([True, False], [])
+    ),
+    "ProxyAnchorLoss": of_classes("proxy_filler", numbers(margin=MARGINS, alpha=SHARPNESS)),
+    "CenterLoss": of_classes(
+        "center_filler", numbers(update=(["DELTA", "GRADIENT"], [2]), axis=([1, -1], [0, 2, -7]))
+    ),
     "Norm": norm_parameters,
     "TripletLoss": triplet_parameters,
     "RankHardLoss": rank_parameters,
@@ -156,7 +194,8 @@ def some_bottoms(rng, row, parameters, x):
 def make(engine, number):
     """The case of a number: (Spec, bottoms, phase, may the numbers be non-finite)."""
     rng = np.random.default_rng([SEED, number])
-    kind = list(MAKERS)[rng.integers(len(MAKERS))]
+    kinds = [kind for kind in MAKERS if engine != "cpp" or suite.find(kind).native]
+    kind = kinds[rng.integers(len(kinds))]
     row, parameters = suite.find(kind), MAKERS[kind](rng)
     n = int(choose(rng, [2, 4, 6, 12, 24], [0, 1, 5, 7, 64]))
     x = features(rng, n)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tolerances
 from caffe.proto import caffe_pb2
+from caffe_metric import suite
 from caffe_metric.gradients import check as gradcheck
 from caffe_metric.nets import isolate
 from cases import every_case
@@ -42,14 +43,16 @@ def captured(spec, bottoms, weights):
     ("spec", "bottoms", "weights"), [case[1:] for case in ALL], ids=[case[0] for case in ALL]
 )
 def test_gradient(spec, bottoms, weights):
-    need(spec.engine)
+    need(spec.engine, spec.type)
     probe = isolate.LayerProbe(captured(spec, bottoms, weights))
     findings = gradcheck.check_layer(probe, tolerance=tolerances.DIFFERENCES, probes=12)
     checked = [finding for finding in findings if finding.verdict != gradcheck.SKIPPED]
-    assert checked
+    constants = suite.find(spec.type).constants
+    assert bool(checked) is not bool(constants)
     table = gradcheck.Findings(findings)
     assert [finding.verdict for finding in checked] == ["ok"] * len(checked), table
     skipped = {finding.blob: finding.note for finding in findings if finding not in checked}
-    assert set(skipped) <= {"bottom 1 'y'", "bottom 3 'w'", "weight 0", "weight 1"}
+    assert set(skipped) <= {"bottom 0 'x'", "bottom 1 'y'", "bottom 3 'w'", "weight 0", "weight 1"}
+    assert ("bottom 0 'x'" in skipped) is bool(constants)
     if "weight 0" in skipped:
-        assert spec.parameters["triplet"]
+        assert spec.parameters.get("triplet") or spec.parameters["update"] == "DELTA"

@@ -219,6 +219,9 @@ def _no_features(probe, place: int, name: str, gradient: np.ndarray) -> str:
     role = roles.bottom_roles(probe.layer).get(place)
     if role:
         return f"{role}: no gradient by design"
+    row = roles.row_of(probe.layer)
+    if row is not None and row.constants:
+        return f"backward takes {row.constants} for constants, as the paper does: no derivative"
     value = probe.bottoms[name]
     whole = place > 0 and value.size > 0 and np.array_equal(value, np.round(value))
     if whole and (np.isnan(gradient).all() or not gradient.any()):
@@ -236,6 +239,8 @@ def _not_learned(probe, place: int) -> str:
     row = roles.row_of(probe.layer)
     if row is not None and row.counts and roles.parameters(probe.layer).get("triplet"):
         return "triplet: true takes weights from the batch: no gradient by design"
+    if row is not None and roles.settings(probe.layer).__dict__.get("update") == "DELTA":
+        return "update: DELTA is the published rule, not the derivative"
     return ""
 
 

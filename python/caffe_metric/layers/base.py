@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from caffe_metric import suite
 from caffe_metric.data.lists import LABEL_LIMIT
 from caffe_metric.nets import schema
 from caffe_metric.rules import backend
@@ -54,6 +55,13 @@ class MetricLayer:
     def parse(self, values: dict):
         """The parameters, as attributes. A subclass may take names out of `values` first."""
         return schema.message(self.MESSAGE).parse(values)
+
+    def check_positive(self) -> None:
+        """Raises ValueError for a parameter that must be > 0 and is not."""
+        for name in suite.of_message(self.MESSAGE).positive:
+            value = getattr(self.parameters, name)
+            if not value > 0:
+                raise ValueError(f"{name} is {value:g}, must be > 0")
 
     def add_blobs(self, *shapes: tuple[int, ...]) -> bool:
         """Makes the layer's blobs. False where they came with the layer, in the net's file.

@@ -325,11 +325,49 @@ def _exact_labels(view, layer) -> None:
         )
 
 
+def over_pairs(view, layer, given) -> None:
+    """A loss in which each row of a batch meets all the others."""
+    _positive(view, layer, given)
+    if not getattr(given, "positive_margin", 0) >= 0:
+        view.error(layer, f"positive_margin is {given.positive_margin:g}, must be >= 0")
+    _one_label_a_row(view, layer)
+    _exact_labels(view, layer)
+    _classes_meet(view, layer)
+
+
+def over_classes(view, layer, given) -> None:
+    """A loss in which each row of a batch meets a learned row of each class."""
+    _positive(view, layer, given)
+    if not given.num_output:
+        view.error(layer, "num_output is 0 or missing, must be the number of classes")
+    explicit = roles.parameters(layer)
+    for name in ("proxy_filler", "center_filler"):
+        if hasattr(given, name) and layer.type != "Python" and name not in explicit:
+            view.warning(layer, f'no {name}: all begin at 0; {{ type: "gaussian" std: 0.1 }} helps')
+    _one_label_a_row(view, layer)
+    if given.num_output:
+        _label_range(view, layer, given.num_output)
+
+
+def _positive(view, layer, given) -> None:
+    for name in roles.row_of(layer).positive:
+        value = getattr(given, name)
+        if not value > 0:
+            view.error(layer, f"{name} is {value:g}, must be > 0")
+
+
 RULES = {
     "Norm": norm,
     "TripletLoss": triplet_loss,
     "RankHardLoss": rank_hard_loss,
     "MarginInnerProduct": margin_inner_product,
+    "BatchContrastiveLoss": over_pairs,
+    "MultiSimilarityLoss": over_pairs,
+    "CircleLoss": over_pairs,
+    "SupConLoss": over_pairs,
+    "LiftedStructureLoss": over_pairs,
+    "ProxyAnchorLoss": over_classes,
+    "CenterLoss": over_classes,
 }
 
 # --- Helpers ----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
     loss = TripletLoss(margin=0.2, mining="SEMIHARD")
     value, gradient = loss(x, labels, seed=1)
 
-Every layer of suite.py that Caffe's own factory knows has one. No Caffe is needed.
+Every layer of suite.py that has parameters of its own has one. No Caffe is needed.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _factor(top_diff, value: np.ndarray):
 @functools.lru_cache(maxsize=None)
 def array_layer(kind: str) -> type:
     """The class for a type of suite.py, such as "TripletLoss". Raises KeyError."""
-    row = next((row for row in suite.NATIVE if row.type == kind), None)
+    row = next((row for row in suite.LAYERS if row.type == kind and row.field), None)
     if row is None:
         raise KeyError(kind)
     plain = layers.without_caffe(row.python_class)
