@@ -30,6 +30,7 @@ def findings(tmp_path):
             found
             for found in lint.check(str(path), **options)
             if "this machine's Caffe lacks" not in found.message
+            and "is not there (looked for from" not in found.message
         ]
 
     return check
@@ -195,8 +196,8 @@ layer { name: "loss" type: "TripletLoss" bottom: "b" top: "loss" }
 layer { name: "again" type: "Concat" bottom: "a" bottom: "b" top: "all" concat_param { axis: 0 } }
 layer { name: "whole" type: "TripletLoss" bottom: "all" top: "whole" }
 """
-    found = findings(text)
-    assert [(finding.layer, finding.severity) for finding in found] == [("whole", "error")]
+    found = [finding for finding in findings(text) if finding.severity == "error"]
+    assert [finding.layer for finding in found] == ["whole"]
     assert "10 rows" in found[0].message
 
 

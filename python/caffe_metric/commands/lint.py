@@ -28,10 +28,10 @@ def run(args) -> int:
     for finding in findings:
         print(f"{args.net}:{finding.line or 1}: {finding}")
     errors = sum(finding.severity == "error" for finding in findings)
+    warnings = sum(finding.severity == "warning" for finding in findings)
     if errors:
-        warnings = len(findings) - errors
         also = f" and {warnings} warning(s)" if warnings else ""
         raise UserError(f"{args.net}: {errors} error(s){also}")
-    if not findings:
+    if not warnings:
         print(f"{args.net}: nothing to complain about")
     return 0

@@ -17,7 +17,7 @@ from caffe_metric.support.errors import UserError
 from caffe_metric.support.progress import Progress
 from caffe_metric.support.text import write_text
 
-# Of summary.json in the LMDB folder, from which lint knows the groups.
+# In the LMDB folder; from it lint knows the groups.
 SUMMARY = "summary.json"
 
 

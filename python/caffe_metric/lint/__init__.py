@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from caffe_metric.lint import models, ours, view, wiring
+from caffe_metric.lint import data, models, ours, view, wiring
 from caffe_metric.lint.view import Finding
 from caffe_metric.nets import netfile, netschema, prototxt
 from caffe_metric.support import child
@@ -33,6 +33,7 @@ def check(path: str, weights: str | None = None, build: bool = False) -> list[Fi
         for layer in seen.walk():
             wiring.check(seen, layer)
             ours.check(seen, layer)
+            data.check(seen, layer)
         findings += [found for found in seen.findings if not _repeats(found, findings)]
     if weights:
         findings += models.check(net, layers, lines, weights)

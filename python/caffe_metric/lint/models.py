@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from caffe_metric.lint.view import Finding
-from caffe_metric.nets import blobs, roles
+from caffe_metric.nets import blobs, filling, roles
 
 
 def check(net, layers, lines, path: str) -> list[Finding]:
@@ -35,4 +35,4 @@ def check(net, layers, lines, path: str) -> list[Finding]:
         findings.append(
             Finding("warning", f"{path} holds weights of no layer of the net: names must be equal")
         )
-    return findings
+    return [*findings, *(Finding("note", line) for line in filling.overview(layers, stored, path))]

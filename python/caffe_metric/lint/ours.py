@@ -46,6 +46,8 @@ def triplet_loss(view, layer, given) -> None:
         view.warning(layer, "mining is ignored: it needs two bottoms, features and labels")
     if "num_negatives" in explicit and len(layer.bottom) != 1:
         view.warning(layer, "num_negatives is ignored: it belongs to the layout of one bottom")
+    if given.distance != "COSINE":
+        _normalised(view, layer, "a margin says little of distances between vectors of any length")
     if len(layer.bottom) == 1:
         _groups(view, layer, given)
     elif len(layer.bottom) == 2:
@@ -137,7 +139,7 @@ def rank_hard_loss(view, layer, given) -> None:
             + _nearest(rows, given.pair_size),
         )
     _pairs(view, layer, given.pair_size)
-    _normalised(view, layer)
+    _normalised(view, layer, "the loss compares dot products and is meant for unit vectors")
 
 
 def _pairs(view, layer, pair_size) -> None:
@@ -174,14 +176,17 @@ def _pairs(view, layer, pair_size) -> None:
 
 
 NORMALISING = ("norm", "l2")
+READING = ("Input", "DummyData", "Data", "HDF5Data", "ImageData", "IdentityData", "MemoryData")
+# Layers after which vectors have the lengths they had before.
+PASSING = ("Dropout", "Split", "Flatten", "Reshape", "Slice", "TripletSelect", "Concat")
 
 
-def _normalised(view, layer) -> None:
-    """s = -u . v wants unit vectors."""
+def _normalised(view, layer, why: str) -> None:
+    """A warning where nothing gives the features length 1."""
     maker = view.maker(layer, 0)
-    while maker is not None and roles.kind(maker) in ("Dropout", "Split", "Flatten", "Reshape"):
+    while maker is not None and roles.kind(maker) in PASSING:
         maker = view.maker(maker, 0) if maker.bottom[0] not in maker.top else None
-    if maker is None or roles.kind(maker) in ("Input", "DummyData", "Data", "HDF5Data"):
+    if maker is None or roles.kind(maker) in READING:
         return
     name = maker.python_param.layer if maker.type == "Python" else maker.type
     batch_norm = name == "BatchNorm"
@@ -189,7 +194,7 @@ def _normalised(view, layer) -> None:
         view.warning(
             layer,
             f"bottom '{layer.bottom[0]}' comes from layer '{maker.name}' ({maker.type}), without a "
-            "Norm layer between: the loss compares dot products and is meant for unit vectors",
+            f"Norm layer between: {why}",
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from caffe_metric.lint import sources
 from caffe_metric.nets import roles
 
 SAME = frozenset(
@@ -72,7 +73,11 @@ def _dummy(layer, bottoms):
 def _batches(field):
     def rule(layer, bottoms):
         batch = getattr(layer, field).batch_size or None
-        return [(batch, None, None, None)] + [(batch,)] * (len(layer.top) - 1)
+        channels, *sides = sources.image(layer) or (None, None, None)
+        crop = sources.crop_of(layer)
+        return [(batch, channels, *([crop] * 2 if crop else sides))] + [(batch,)] * (
+            len(layer.top) - 1
+        )
 
     return rule
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from caffe_metric.lint import learning, shapes
-from caffe_metric.nets import phases
+from caffe_metric.lint import shapes
+from caffe_metric.nets import learning, phases
 
 
 @dataclass(frozen=True)

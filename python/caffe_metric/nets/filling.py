@@ -4,7 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 
+from caffe_metric.nets import learning
 from caffe_metric.support.errors import UserError
+
+
+def overview(layers, stored, path) -> list[str]:
+    """Which layers of a net a model fills, which start anew, what of it is left over: a line each.
+
+    layers: LayerParameters. stored: names of the layers whose weights the model at `path` holds.
+    """
+    learned = dict.fromkeys(layer.name for layer in layers if learning.blob_count(layer))
+    filled = [name for name in learned if name in stored]
+    anew = [name for name in learned if name not in stored]
+    unused = [name for name in stored if name not in {layer.name for layer in layers}]
+    lines = [
+        (f"{path} fills", filled),
+        ("start anew", anew),
+        (f"{path} also holds, for no layer of the net", unused),
+    ]
+    return [f"{what}: {_listed(names)}" for what, names in lines if names]
+
+
+def _listed(names, most=12) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def fill(net, weights) -> None:
@@ -21,5 +44,6 @@ def fill(net, weights) -> None:
         name for name, blobs in net.params.items() if all(np.isnan(b.data).all() for b in blobs)
     ]
     if empty:
-        names = ", ".join(f"'{name}'" for name in empty[:5]) + ("" if len(empty) < 6 else " ...")
-        raise UserError(f"{weights}: holds no weights of layer {names}: names must be equal")
+        raise UserError(
+            f"{weights}: holds no weights of layer {_listed(empty)}: names must be equal"
+        )

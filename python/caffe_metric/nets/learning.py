@@ -32,11 +32,12 @@ _BIASED = {
 def rates(layer) -> list[float]:
     """lr_mult of each blob, as Caffe decides by it whether a layer is learned."""
     given = [spec.lr_mult for spec in layer.param]
-    count = _count(layer)
+    count = blob_count(layer)
     return (given + [1.0] * count)[:count]
 
 
-def _count(layer) -> int:
+def blob_count(layer) -> int:
+    """How many blobs a layer has; of a Python layer that is not ours, at least as many."""
     name = roles.kind(layer)
     row = roles.row_of(layer)
     if row is not None and row.counts:
