@@ -71,7 +71,7 @@ __device__ T block_dot(int n, const T* x, const T* y) {
 
 // ||x||, in double: the square of a float neither overflows nor underflows.
 template <typename T>
-__device__ T block_norm(int n, const T* x) {
+__device__ double block_norm(int n, const T* x) {
   double sum = 0;
   for (int k = threadIdx.x; k < n; k += kBlockThreads) {
     sum += static_cast<double>(x[k]) * x[k];

@@ -13,6 +13,11 @@
 //   LP          (sum_k |x_k - y_k + eps|^p)^(1/p)
 //   COSINE      1 - x . y / (||x|| ||y||); 1 where a norm is 0
 //
+// and what other losses over a batch measure, with x' = x / ||x||, or 0:
+//
+//   UNIT_L2     ||x' - y'||
+//   SIMILARITY  x' . y'
+//
 // A distance is a sum of terms over the elements (distance_term), of which
 // distance_of makes the number; its gradient is again a term an element
 // (distance_gradient) with factors that belong to the pair (DistanceSlope).
@@ -20,8 +25,26 @@
 
 namespace caffe_metric {
 
-// The numbers are those of TripletLossParameter in proto/.
-enum Distance { SQUARED_L2 = 0, L2 = 1, LP = 2, COSINE = 3 };
+// The first four numbers are those of TripletLossParameter in proto/. The last
+// two are made by a Gram matrix only: see gram.hpp.
+enum Distance {
+  SQUARED_L2 = 0,
+  L2 = 1,
+  LP = 2,
+  COSINE = 3,
+  UNIT_L2 = 4,
+  SIMILARITY = 5
+};
+
+// Whether it depends on the rows' directions only.
+CAFFE_METRIC_HD bool is_of_unit_rows(Distance distance) {
+  return distance >= COSINE;
+}
+
+// Whether it is a cosine.
+CAFFE_METRIC_HD bool is_cosine(Distance distance) {
+  return distance == COSINE || distance == SIMILARITY;
+}
 
 template <typename T>
 struct Metric {
@@ -38,13 +61,24 @@ struct DistanceSums {
   T yy;   // COSINE: ||y||^2
 };
 
+// x^p for x >= 0.
+template <typename T>
+CAFFE_METRIC_HD T power(T x, T p) {
+  return p == 1 ? x : p == 2 ? x * x : std::pow(x, p);
+}
+
+template <typename T>
+CAFFE_METRIC_HD T root(T x, T p) {
+  return p == 1 ? x : p == 2 ? std::sqrt(x) : std::pow(x, 1 / p);
+}
+
 template <typename T>
 CAFFE_METRIC_HD T distance_term(const Metric<T>& metric, T x, T y) {
   const T difference = x - y;
   if (metric.distance != LP) {
     return metric.distance == COSINE ? x * y : difference * difference;
   }
-  return std::pow(std::fabs(difference + metric.eps), metric.p);
+  return power<T>(std::fabs(difference + metric.eps), metric.p);
 }
 
 template <typename T>
@@ -56,7 +90,7 @@ CAFFE_METRIC_HD T distance_of(const Metric<T>& metric,
     case L2:
       return std::sqrt(sums.sum);
     case LP:
-      return std::pow(sums.sum, 1 / metric.p);
+      return root(sums.sum, metric.p);
     default:
       break;
   }
@@ -83,7 +117,7 @@ CAFFE_METRIC_HD DistanceSlope<T> distance_slope(const Metric<T>& metric,
   } else if (metric.distance == LP) {
     // (sum |u|^p)^(1/p - 1)
     slope.difference =
-        sums.sum > 0 ? std::pow(sums.sum, 1 / metric.p - 1) : T(0);
+        sums.sum > 0 ? root(sums.sum, metric.p) / sums.sum : T(0);
   } else if (sums.xx > 0 && sums.yy > 0) {
     slope.cross = -1 / (std::sqrt(sums.xx) * std::sqrt(sums.yy));
     slope.x = -slope.cross * sums.sum / sums.xx;
@@ -106,7 +140,10 @@ CAFFE_METRIC_HD void distance_gradient(const Metric<T>& metric,
   if (metric.distance == LP) {
     u += metric.eps;
     // At u = 0 a p below 1 has no slope.
-    u = u == 0 ? T(0) : std::copysign(std::pow(std::fabs(u), metric.p - 1), u);
+    if (metric.p != 2 && u != 0) {
+      u = std::copysign(
+          metric.p == 1 ? T(1) : std::pow(std::fabs(u), metric.p - 1), u);
+    }
   }
   const T d = weight * slope.difference * u;
   *dx += d;
@@ -114,6 +151,23 @@ CAFFE_METRIC_HD void distance_gradient(const Metric<T>& metric,
 }
 
 // Below: whole rows, on the CPU.
+
+template <typename T>
+inline T lp_sum(const Metric<T>& metric, int dim, const T* x, const T* y) {
+  const T eps = metric.eps;
+  if (metric.p == 1) {
+    return sum_terms<T>(dim,
+                        [=](int k) { return std::fabs(x[k] - y[k] + eps); });
+  }
+  if (metric.p == 2) {
+    return sum_terms<T>(dim, [=](int k) {
+      const T u = x[k] - y[k] + eps;
+      return u * u;
+    });
+  }
+  return sum_terms<T>(dim,
+                      [=](int k) { return distance_term(metric, x[k], y[k]); });
+}
 
 template <typename T>
 inline DistanceSums<T> distance_sums(const Metric<T>& metric, int dim,
@@ -126,9 +180,7 @@ inline DistanceSums<T> distance_sums(const Metric<T>& metric, int dim,
       sums.yy = squared_norm(dim, y);
       break;
     case LP:
-      for (int k = 0; k < dim; ++k) {
-        sums.sum += distance_term(metric, x[k], y[k]);
-      }
+      sums.sum = lp_sum(metric, dim, x, y);
       break;
     default:
       sums.sum = squared_distance(dim, x, y);
@@ -142,19 +194,15 @@ inline T row_distance(const Metric<T>& metric, int dim, const T* x,
   return distance_of(metric, distance_sums(metric, dim, x, y));
 }
 
-// Adds weight * the gradient of the distance to rows dx and dy.
+// Adds weight * the gradient of the distance, whose slope is known, to rows dx
+// and dy.
 template <typename T>
-inline void add_distance_gradient(const Metric<T>& metric, int dim, T weight,
+inline void add_distance_gradient(const Metric<T>& metric, int dim,
+                                  const DistanceSlope<T>& slope, T weight,
                                   const T* x, const T* y, T* dx, T* dy) {
   if (weight == 0) {
     return;
   }
-  // The slope of SQUARED_L2 depends on no sum.
-  DistanceSums<T> sums = {0, 0, 0};
-  if (metric.distance != SQUARED_L2) {
-    sums = distance_sums(metric, dim, x, y);
-  }
-  const DistanceSlope<T> slope = distance_slope(metric, sums);
   if (metric.distance == SQUARED_L2 || metric.distance == L2) {
     const T factor = weight * slope.difference;
     for (int k = 0; k < dim; ++k) {
@@ -167,6 +215,13 @@ inline void add_distance_gradient(const Metric<T>& metric, int dim, T weight,
   for (int k = 0; k < dim; ++k) {
     distance_gradient(metric, slope, weight, x[k], y[k], &dx[k], &dy[k]);
   }
+}
+
+// The slope of an LP distance that is known.
+template <typename T>
+CAFFE_METRIC_HD DistanceSlope<T> lp_slope(const Metric<T>& metric, T distance) {
+  const DistanceSums<T> sums = {power(distance, metric.p), 0, 0};
+  return distance_slope(metric, sums);
 }
 
 }  // namespace caffe_metric

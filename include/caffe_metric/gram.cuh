@@ -34,31 +34,31 @@ __global__ void column_means(const int n, const int dim, const T* x,
   }
 }
 
-// A block a row: u = x - mean, and ||u||^2.
+// A block a row: u = x - mean, and ||u||^2. u may be x.
 template <typename T>
 __global__ void center_row(const int dim, const T* x, const double* means, T* u,
-                           T* row_norms) {
+                           T* squares) {
   const size_t begin = static_cast<size_t>(blockIdx.x) * dim;
   for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
     u[begin + k] = static_cast<T>(x[begin + k] - means[k]);
   }
   const T square = block_dot(dim, u + begin, u + begin);
   if (threadIdx.x == 0) {
-    row_norms[blockIdx.x] = square;
+    squares[blockIdx.x] = square;
   }
 }
 
 // A block a row: u = x / ||x||, or 0, and ||x||.
 template <typename T>
-__global__ void unit_row(const int dim, const T* x, T* u, T* row_norms) {
+__global__ void unit_row(const int dim, const T* x, T* u, T* lengths) {
   const size_t begin = static_cast<size_t>(blockIdx.x) * dim;
-  const T norm = sqrt(block_dot(dim, x + begin, x + begin));
-  const T factor = norm > 0 ? 1 / norm : T(0);
+  const double length = block_norm(dim, x + begin);
+  const double factor = length > 0 ? 1 / length : 0;
   for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
-    u[begin + k] = factor * x[begin + k];
+    u[begin + k] = static_cast<T>(factor * x[begin + k]);
   }
   if (threadIdx.x == 0) {
-    row_norms[blockIdx.x] = norm;
+    lengths[blockIdx.x] = static_cast<T>(length);
   }
 }
 
@@ -82,40 +82,42 @@ __device__ DistanceSums<T> block_distance_sums(const Metric<T>& metric, int dim,
   return sums;
 }
 
-// A block a row: rows `first` ... of the Gram matrix of u become distances, in
-// place. Where the Gram matrix has lost its digits, the rows are subtracted.
+// A block a row: rows `row` ... of the Gram matrix of u, their columns `first`
+// ... first + n, become distances, in place. Where the Gram matrix has lost its
+// digits, the rows are subtracted.
 template <typename T>
-__global__ void gram_to_distance_row(const Metric<T> metric, const int first,
-                                     const int n, const int dim, const T* u,
-                                     const T* row_norms, T* gram) {
+__global__ void gram_to_distance_row(const Metric<T> metric, const int row,
+                                     const int first, const int n,
+                                     const int dim, const T* u,
+                                     const T* squares, T* gram) {
   __shared__ int cancels[kBlockThreads];
   const Metric<T> squared = {SQUARED_L2, 0, 0};
-  const int i = first + blockIdx.x;
+  const int i = row + blockIdx.x;
   const T* ui = u + static_cast<size_t>(i) * dim;
-  T* row = gram + static_cast<size_t>(blockIdx.x) * n;
+  T* out = gram + static_cast<size_t>(blockIdx.x) * n;
   for (int begin = 0; begin < n; begin += kBlockThreads) {
     const int j = begin + threadIdx.x;
     T value = 0;
     bool cancel = false;
     if (j < n) {
-      value = row[j];
-      if (metric.distance != COSINE) {
-        value = row_norms[i] + row_norms[j] - 2 * value;
-        cancel = gram_cancels(value, row_norms[i], row_norms[j]);
+      value = out[j];
+      if (!is_cosine(metric.distance)) {
+        value = squares[i] + squares[first + j] - 2 * value;
+        cancel = gram_cancels(value, squares[i], squares[first + j]);
       }
     }
     cancels[threadIdx.x] = cancel;
     if (__syncthreads_or(cancel)) {
       for (int s = 0; s < kBlockThreads; ++s) {
         if (cancels[s]) {
-          const T* uj = u + static_cast<size_t>(begin + s) * dim;
+          const T* uj = u + static_cast<size_t>(first + begin + s) * dim;
           const T exact = block_distance_sums(squared, dim, ui, uj).sum;
           value = s == threadIdx.x ? exact : value;
         }
       }
     }
     if (j < n) {
-      row[j] = gram_distance(metric.distance, value);
+      out[j] = gram_distance(metric.distance, value);
     }
     __syncthreads();
   }
@@ -123,12 +125,12 @@ __global__ void gram_to_distance_row(const Metric<T> metric, const int first,
 
 // LP has no Gram matrix: a thread a distance.
 template <typename T>
-__global__ void lp_distance_row(const Metric<T> metric, const int first,
-                                const int n, const int dim, const T* x,
-                                T* distances) {
-  const T* xi = x + static_cast<size_t>(first + blockIdx.x) * dim;
+__global__ void lp_distance_row(const Metric<T> metric, const int row,
+                                const int first, const int n, const int dim,
+                                const T* x, T* distances) {
+  const T* xi = x + static_cast<size_t>(row + blockIdx.x) * dim;
   for (int j = threadIdx.x; j < n; j += kBlockThreads) {
-    const T* xj = x + static_cast<size_t>(j) * dim;
+    const T* xj = x + static_cast<size_t>(first + j) * dim;
     DistanceSums<T> sums = {0, 0, 0};
     for (int k = 0; k < dim; ++k) {
       sums.sum += distance_term(metric, xi[k], xj[k]);
@@ -163,6 +165,16 @@ __global__ void add_transposed_row(const int n, T* v) {
   }
 }
 
+// The first `columns` of a row's n elements, a block a row.
+template <typename T>
+__global__ void copy_columns_row(const int n, const int columns, const T* from,
+                                 T* to) {
+  for (int j = threadIdx.x; j < columns; j += kBlockThreads) {
+    to[static_cast<size_t>(blockIdx.x) * columns + j] =
+        from[static_cast<size_t>(blockIdx.x) * n + j];
+  }
+}
+
 // sums[i] += the sum of row i, a block a row.
 template <typename T>
 __global__ void add_row_sum(const int n, const T* v, T* sums) {
@@ -193,38 +205,38 @@ __global__ void add_column_sum(const int rows, const int n, const T* v,
 // What finish_gradient does, a block a row.
 template <typename T>
 __global__ void finish_gradient_row(const Distance distance, const int dim,
-                                    const T* u, const T* row_norms,
+                                    const T* x, const T* u, const T* lengths,
                                     const T* row_sums, T* gradient) {
   const size_t begin = static_cast<size_t>(blockIdx.x) * dim;
-  const T* ui = u + begin;
-  T* gi = gradient + begin;
-  if (distance != COSINE) {
+  T* g = gradient + begin;
+  if (!is_cosine(distance)) {
     for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
-      gi[k] += row_sums[blockIdx.x] * ui[k];
+      g[k] += row_sums[blockIdx.x] * u[begin + k];
     }
-    return;
+    __syncthreads();
   }
-  const T along = block_dot(dim, gi, ui);
-  const T norm = row_norms[blockIdx.x];
-  const T factor = norm > 0 ? 1 / norm : T(0);
-  for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
-    gi[k] = factor * (gi[k] - along * ui[k]);
+  if (is_of_unit_rows(distance)) {
+    const T length = lengths[blockIdx.x];
+    const T factor = length > 0 ? 1 / length : T(0);
+    const T along = factor * block_dot(dim, g, x + begin);
+    for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
+      g[k] = factor * (g[k] - along * (factor * x[begin + k]));
+    }
   }
 }
 
 // One element of the gradient of an LP distance that is known.
 template <typename T>
-__device__ void add_lp_gradient(const Metric<T>& metric, T distance, T weight,
-                                T x, T y, T* dx, T* dy) {
+__device__ void add_lp_element(const Metric<T>& metric, T distance, T weight,
+                               T x, T y, T* dx, T* dy) {
   if (weight != 0) {
-    const DistanceSums<T> sums = {pow(distance, metric.p), 0, 0};
-    distance_gradient(metric, distance_slope(metric, sums), weight, x, y, dx,
-                      dy);
+    distance_gradient(metric, lp_slope(metric, distance), weight, x, y, dx, dy);
   }
 }
 
 // LP: adds the gradient by row r = blockIdx.x of the distances of rows
-// [first, first + rows), whose derivatives are w, to row r of gradient.
+// [first, first + rows) to all n, whose derivatives are w, to row r of
+// gradient.
 template <typename T>
 __global__ void add_lp_gradient_row(const Metric<T> metric, const int first,
                                     const int rows, const int n, const int dim,
@@ -241,11 +253,11 @@ __global__ void add_lp_gradient_row(const Metric<T> metric, const int first,
       const T xj = x[static_cast<size_t>(j) * dim + k];
       if (in_strip) {  // d(r, j)
         const size_t at = static_cast<size_t>(strip_row) * n + j;
-        add_lp_gradient(metric, distances[at], w[at], xr, xj, &sum, &ignored);
+        add_lp_element(metric, distances[at], w[at], xr, xj, &sum, &ignored);
       }
       if (j >= first && j < first + rows) {  // d(j, r)
         const size_t at = static_cast<size_t>(j - first) * n + r;
-        add_lp_gradient(metric, distances[at], w[at], xj, xr, &ignored, &sum);
+        add_lp_element(metric, distances[at], w[at], xj, xr, &ignored, &sum);
       }
     }
     gradient[static_cast<size_t>(r) * dim + k] += sum;

@@ -14,18 +14,22 @@
 //
 //   SQUARED_L2  d_ij = G_ii + G_jj - 2 G_ij      u = x - mean of the batch
 //   L2          its square root                  the same
-//   COSINE      d_ij = 1 - G_ij                  u = x / ||x||, or 0
+//   UNIT_L2     the same of unit rows            u = x' - mean of x',
+//                                                x' = x / ||x||, or 0
+//   COSINE      d_ij = 1 - G_ij                  u = x'
+//   SIMILARITY  d_ij = G_ij                      u = x'
 //
 // (LP has no such form: its distances are sums over the elements.) Distances
 // do not change when the mean is taken away, and their rounding error does:
 // it grows with the rows' norms.
 //
 // The gradient of L = sum_ij w_ij d_ij is a matrix product too. With v_ij =
-// gram_weight(w_ij) and S = v + v^T,
+// gram_weight(w_ij) and S = v + v^T, g = -S u,
 //
-//   SQUARED_L2, L2  dL/dx_i = (sum_j S_ij) u_i - sum_j S_ij u_j
-//   COSINE          dL/dx_i = (g - (g . u_i) u_i) / ||x_i||,
-//                   g = -sum_j S_ij u_j
+//   SQUARED_L2, L2     dL/dx_i = g_i + (sum_j S_ij) u_i
+//   UNIT_L2            dL/dx_i = (h - (h . x'_i) x'_i) / ||x_i||,
+//                      h = g_i + (sum_j S_ij) u_i
+//   COSINE, SIMILARITY the same with h = g_i
 
 namespace caffe_metric {
 
@@ -34,7 +38,7 @@ inline void center_rows(int n, int dim, const T* x, T* u) {
   std::vector<double> mean(dim, 0.);
   for (int i = 0; i < n; ++i) {
     for (int k = 0; k < dim; ++k) {
-      mean[k] += x[i * dim + k];
+      mean[k] += x[static_cast<size_t>(i) * dim + k];
     }
   }
   for (int k = 0; k < dim; ++k) {
@@ -42,35 +46,43 @@ inline void center_rows(int n, int dim, const T* x, T* u) {
   }
   for (int i = 0; i < n; ++i) {
     for (int k = 0; k < dim; ++k) {
-      u[i * dim + k] = static_cast<T>(x[i * dim + k] - mean[k]);
+      const size_t at = static_cast<size_t>(i) * dim + k;
+      u[at] = static_cast<T>(x[at] - mean[k]);
     }
   }
 }
 
-// u = x / ||x||, 0 where x is 0; norms receives ||x||.
+// u = x / ||x||, 0 where x is 0; lengths receives ||x||. The squares are added
+// up in double, where those of a float neither overflow nor vanish.
 template <typename T>
-inline void unit_rows(int n, int dim, const T* x, T* u, T* norms) {
+inline void unit_rows(int n, int dim, const T* x, T* u, T* lengths) {
   for (int i = 0; i < n; ++i) {
-    norms[i] = std::sqrt(squared_norm(dim, x + i * dim));
-    const T factor = norms[i] > 0 ? 1 / norms[i] : T(0);
+    const T* row = x + static_cast<size_t>(i) * dim;
+    const double length = std::sqrt(sum_terms<double>(
+        dim, [=](int k) { return static_cast<double>(row[k]) * row[k]; }));
+    const double factor = length > 0 ? 1 / length : 0;
     for (int k = 0; k < dim; ++k) {
-      u[i * dim + k] = factor * x[i * dim + k];
+      u[static_cast<size_t>(i) * dim + k] = static_cast<T>(factor * row[k]);
     }
+    lengths[i] = static_cast<T>(length);
   }
 }
 
-// The prepared rows u (n x dim) of x, and a number a row: ||u||^2 for
-// SQUARED_L2 and L2, ||x|| for COSINE.
+// The prepared rows u (n x dim) of x, and of each row ||u||^2 where a distance
+// is made of squares, ||x|| where of unit rows.
 template <typename T>
 inline void prepare_rows(Distance distance, int n, int dim, const T* x, T* u,
-                         T* row_norms) {
-  if (distance == COSINE) {
-    unit_rows(n, dim, x, u, row_norms);
-    return;
+                         T* squares, T* lengths) {
+  if (is_of_unit_rows(distance)) {
+    unit_rows(n, dim, x, u, lengths);
+    if (is_cosine(distance)) {
+      return;
+    }
+    x = u;
   }
   center_rows(n, dim, x, u);
   for (int i = 0; i < n; ++i) {
-    row_norms[i] = squared_norm(dim, u + i * dim);
+    squares[i] = squared_norm(dim, u + static_cast<size_t>(i) * dim);
   }
 }
 
@@ -81,37 +93,51 @@ CAFFE_METRIC_HD bool gram_cancels(T squared, T xx, T yy) {
   return !(squared > T(0.01) * (xx + yy));
 }
 
-// The distance of two rows, of ||u_i - u_j||^2 or, for COSINE, of u_i . u_j.
+// The distance of two rows, of ||u_i - u_j||^2 or, for cosines, of u_i . u_j.
 template <typename T>
 CAFFE_METRIC_HD T gram_distance(Distance distance, T value) {
-  if (distance == COSINE) {
-    return 1 - value;
+  switch (distance) {
+    case COSINE:
+      return 1 - value;
+    case L2:
+    case UNIT_L2:
+      return std::sqrt(value);
+    default:
+      return value;
   }
-  return distance == L2 ? std::sqrt(value) : value;
 }
 
 // v of w: see the top.
 template <typename T>
 CAFFE_METRIC_HD T gram_weight(Distance distance, T d, T w) {
-  if (distance == SQUARED_L2) {
-    return 2 * w;
+  switch (distance) {
+    case SQUARED_L2:
+      return 2 * w;
+    case L2:
+    case UNIT_L2:
+      return d > 0 ? w / d : T(0);
+    case SIMILARITY:
+      return -w;
+    default:
+      return w;
   }
-  if (distance == L2) {
-    return d > 0 ? w / d : T(0);
-  }
-  return w;
 }
 
-// Turns row i of the Gram matrix into row i of the distances, in place. For
-// LP, u is x itself, and the row is only written.
+// Turns row i of the Gram matrix, its columns first ... first + n, into
+// distances, in place. For LP, u is x itself, and the row is only written.
 template <typename T>
-inline void gram_to_distances(const Metric<T>& metric, int i, int n, int dim,
-                              const T* u, const T* row_norms, T* row) {
+inline void gram_to_distances(const Metric<T>& metric, int i, int first, int n,
+                              int dim, const T* u, const T* squares, T* row) {
   const T* ui = u + static_cast<size_t>(i) * dim;
+  const T* others = u + static_cast<size_t>(first) * dim;
   if (metric.distance == LP) {
     for (int j = 0; j < n; ++j) {
-      row[j] = row_distance(metric, dim, ui, u + static_cast<size_t>(j) * dim);
+      row[j] =
+          row_distance(metric, dim, ui, others + static_cast<size_t>(j) * dim);
     }
+    return;
+  }
+  if (metric.distance == SIMILARITY) {
     return;
   }
   if (metric.distance == COSINE) {
@@ -120,31 +146,52 @@ inline void gram_to_distances(const Metric<T>& metric, int i, int n, int dim,
     }
     return;
   }
+  const T own = squares[i];
+  squares += first;
   for (int j = 0; j < n; ++j) {
-    row[j] = row_norms[i] + row_norms[j] - 2 * row[j];
+    row[j] = own + squares[j] - 2 * row[j];
   }
   for (int j = 0; j < n; ++j) {
-    if (gram_cancels(row[j], row_norms[i], row_norms[j])) {
-      row[j] = squared_distance(dim, ui, u + static_cast<size_t>(j) * dim);
+    if (gram_cancels(row[j], own, squares[j])) {
+      row[j] = squared_distance(dim, ui, others + static_cast<size_t>(j) * dim);
     }
   }
-  if (metric.distance == L2) {
+  if (metric.distance != SQUARED_L2) {
     for (int j = 0; j < n; ++j) {
       row[j] = std::sqrt(row[j]);
     }
   }
 }
 
+// The LP gradient of the weights w of row i of the distances d.
+template <typename T>
+inline void add_lp_gradient(const Metric<T>& metric, int i, int first, int n,
+                            int dim, const T* x, const T* d, const T* w,
+                            T* gradient) {
+  for (int j = 0; j < n; ++j) {
+    if (w[j] != 0) {
+      const size_t a = static_cast<size_t>(i) * dim;
+      const size_t b = static_cast<size_t>(first + j) * dim;
+      add_distance_gradient(metric, dim, lp_slope(metric, d[j]), w[j], x + a,
+                            x + b, gradient + a, gradient + b);
+    }
+  }
+}
+
 // v += v^T, of an n x n matrix, by blocks. Every row of a block is read and
 // written in one go: down a column, the rows of a large matrix fall on the
-// same few lines of the cache.
+// same few lines of the cache. Done is what lies under the diagonal in rows
+// [begin, end), multiples of kTransposeRows or n, and what mirrors it: such
+// parts may run side by side.
+const int kTransposeRows = 16;
+
 template <typename T>
-inline void add_transpose(int n, T* v) {
-  const int kBlock = 16;
+inline void add_transpose(int n, int begin, int end, T* v) {
+  const int kBlock = kTransposeRows;
   T sums[kBlock][kBlock];
-  for (int i0 = 0; i0 < n; i0 += kBlock) {
+  for (int i0 = begin; i0 < end; i0 += kBlock) {
     for (int j0 = 0; j0 <= i0; j0 += kBlock) {
-      const int rows = std::min(kBlock, n - i0);
+      const int rows = std::min(kBlock, end - i0);
       const int columns = std::min(kBlock, n - j0);
       T* lower = v + static_cast<size_t>(i0) * n + j0;
       T* upper = v + static_cast<size_t>(j0) * n + i0;
@@ -172,23 +219,19 @@ inline void add_transpose(int n, T* v) {
   }
 }
 
-// Completes the gradient of the top of this file. On entry `gradient` holds
-// -S u, and row_sums holds sum_j S_ij.
+// Completes the gradient of the top of this file, of one row. On entry it
+// holds -S u; row_sum is sum_j S_ij.
 template <typename T>
-inline void finish_gradient(Distance distance, int n, int dim, const T* u,
-                            const T* row_norms, const T* row_sums,
-                            T* gradient) {
-  for (int i = 0; i < n; ++i) {
-    const T* ui = u + static_cast<size_t>(i) * dim;
-    T* gi = gradient + static_cast<size_t>(i) * dim;
-    if (distance != COSINE) {
-      add_scaled(dim, row_sums[i], ui, gi);
-      continue;
-    }
-    const T g_dot_u = dot(dim, gi, ui);
-    const T factor = row_norms[i] > 0 ? 1 / row_norms[i] : T(0);
+inline void finish_gradient(Distance distance, int dim, const T* x, const T* u,
+                            T length, T row_sum, T* gradient) {
+  if (!is_cosine(distance)) {
+    add_scaled(dim, row_sum, u, gradient);
+  }
+  if (is_of_unit_rows(distance)) {
+    const T factor = length > 0 ? 1 / length : T(0);
+    const T along = factor * dot(dim, gradient, x);
     for (int k = 0; k < dim; ++k) {
-      gi[k] = factor * (gi[k] - g_dot_u * ui[k]);
+      gradient[k] = factor * (gradient[k] - along * (factor * x[k]));
     }
   }
 }

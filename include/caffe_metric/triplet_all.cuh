@@ -2,26 +2,24 @@
 #define CAFFE_METRIC_TRIPLET_ALL_CUH_
 
 #include "caffe_metric/block.cuh"
+#include "caffe_metric/pairs.hpp"
 #include "caffe_metric/triplet_all.hpp"
 
 // Kernels for the loss over every triplet of a batch: see triplet_all.hpp. A
-// row of distances becomes a row of derivatives, and kTripletSums sums.
+// row of distances becomes a row of derivatives, and kAnchorSums sums. A row
+// whose pairs' sums are not finite is left: its distances would lead astray.
 
 namespace caffe_metric {
 
-// loss, triplets, triplets with a loss > 0, d_ap, d_an, non-finite distances
-const int kTripletSums = 6;
+// loss, triplets, triplets with a loss > 0
+const int kAnchorSums = 3;
 
-inline __device__ void write_triplet_sums(double loss, double selected,
-                                          double active, double d_ap,
-                                          double d_an, double* sums) {
+inline __device__ void write_anchor_sums(double loss, double selected,
+                                         double active, double* sums) {
   if (threadIdx.x == 0) {
     sums[0] = loss;
     sums[1] = selected;
     sums[2] = active;
-    sums[3] = d_ap;
-    sums[4] = d_an;
-    sums[5] = 0;
   }
 }
 
@@ -48,14 +46,19 @@ template <typename T>
 __global__ void hinge_rows(const T margin, const bool use_pair, const int first,
                            const int rows, const int n, const int room,
                            const T* distances, const T* labels,
-                           T* threshold_scratch, double* sum_scratch,
-                           int* count_scratch, T* slopes,
-                           double* triplet_sums) {
+                           const PairSums* pairs, T* threshold_scratch,
+                           double* sum_scratch, int* count_scratch, T* slopes,
+                           double* anchor_sums) {
   T* thresholds = threshold_scratch + static_cast<size_t>(blockIdx.x) * room;
   double* beyond = sum_scratch + static_cast<size_t>(blockIdx.x) * n;
   int* placed = count_scratch + static_cast<size_t>(blockIdx.x) * (n + 1);
   for (int row = blockIdx.x; row < rows; row += gridDim.x) {
     const int anchor = first + row;
+    double* sums = anchor_sums + static_cast<size_t>(anchor) * kAnchorSums;
+    if (!pairs[anchor].is_finite()) {
+      write_anchor_sums(0, 0, 0, sums);
+      continue;
+    }
     const T label = labels[anchor];
     const T* d = distances + static_cast<size_t>(row) * n;
     T* slope = slopes + static_cast<size_t>(row) * n;
@@ -76,8 +79,6 @@ __global__ void hinge_rows(const T margin, const bool use_pair, const int first,
     block_scan(positives, beyond);
     double loss = 0;
     double active = 0;
-    double d_ap = 0;
-    double d_an = 0;
     for (int j = threadIdx.x; j < n; j += kBlockThreads) {
       slope[j] = 0;
       if (labels[j] != label) {
@@ -85,7 +86,6 @@ __global__ void hinge_rows(const T margin, const bool use_pair, const int first,
         const int count = positives - place;
         // Integers: the order of the additions does not show.
         atomicAdd(&placed[place], 1);
-        d_an += d[j];
         if (count > 0) {
           slope[j] = -count;
           loss += beyond[count - 1] - static_cast<double>(count) * d[j];
@@ -100,18 +100,13 @@ __global__ void hinge_rows(const T margin, const bool use_pair, const int first,
         // Negatives before this threshold: those placed at most there.
         const int place = upper_place(positives, thresholds, d[j] + margin);
         slope[j] = placed[place - 1] + (use_pair ? negatives : 0);
-        d_ap += d[j];
       }
     }
     loss = block_sum(loss);
     active = block_sum(active);
-    d_ap = block_sum(d_ap);
-    d_an = block_sum(d_an);
-    loss += use_pair ? d_ap * negatives : 0;
-    write_triplet_sums(
-        loss, static_cast<double>(positives) * negatives, active,
-        d_ap * negatives, d_an * positives,
-        triplet_sums + static_cast<size_t>(anchor) * kTripletSums);
+    loss += use_pair ? pairs[anchor].of_same * negatives : 0;
+    write_anchor_sums(loss, static_cast<double>(positives) * negatives, active,
+                      sums);
   }
 }
 
@@ -122,8 +117,9 @@ __global__ void hinge_rows(const T margin, const bool use_pair, const int first,
 template <typename T>
 __global__ void loss_row(const TripletRule<T> rule, const bool swap,
                          const bool use_pair, const int first, const int n,
-                         const T* distances, const T* labels, T* slopes,
-                         double* triplet_sums) {
+                         const T* distances, const T* labels,
+                         const PairSums* pairs, T* slopes,
+                         double* anchor_sums) {
   const int r = first + blockIdx.x;
   const T label = labels[r];
   const T* d = distances + static_cast<size_t>(blockIdx.x) * n;
@@ -133,8 +129,6 @@ __global__ void loss_row(const TripletRule<T> rule, const bool swap,
   int positives = 0;
   double loss = 0;
   double active = 0;
-  double d_ap = 0;
-  double d_an = 0;
   for (int j = threadIdx.x; j < n; j += kBlockThreads) {
     slope[j] = 0;
   }
@@ -144,7 +138,6 @@ __global__ void loss_row(const TripletRule<T> rule, const bool swap,
       continue;
     }
     ++positives;
-    d_ap += d[q];
     const T* d_q = swap ? distances + static_cast<size_t>(q) * n : d;
     T slope_q = 0;
     for (int j = threadIdx.x; j < n; j += kBlockThreads) {
@@ -152,11 +145,10 @@ __global__ void loss_row(const TripletRule<T> rule, const bool swap,
         continue;
       }
       const bool swapped = swap && takes_swapped(d[j], d_q[j]);
-      const T d_j = swapped ? d_q[j] : d[j];
-      const TripletTerm<T> term = triplet_term(rule, d[q], d_j);
+      const TripletTerm<T> term =
+          triplet_term(rule, d[q], swapped ? d_q[j] : d[j]);
       loss += term.loss;
       active += term.loss > 0;
-      d_an += d_j;
       slope_q += term.slope_ap;
       if (!swapped) {
         slope[j] += term.slope_an;
@@ -172,11 +164,9 @@ __global__ void loss_row(const TripletRule<T> rule, const bool swap,
   }
   loss = block_sum(loss);
   active = block_sum(active);
-  d_an = block_sum(d_an);
-  loss += use_pair ? d_ap * negatives : 0;
-  write_triplet_sums(loss, static_cast<double>(positives) * negatives, active,
-                     d_ap * negatives, d_an,
-                     triplet_sums + static_cast<size_t>(r) * kTripletSums);
+  loss += use_pair ? pairs[r].of_same * negatives : 0;
+  write_anchor_sums(loss, static_cast<double>(positives) * negatives, active,
+                    anchor_sums + static_cast<size_t>(r) * kAnchorSums);
 }
 
 }  // namespace caffe_metric

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "caffe_metric/triplet_rule.hpp"
+#include "caffe_metric/triplet_stats.hpp"
 
 // The loss over every triplet (a, p, n) of a batch, an anchor at a time, and
 // its derivative by every distance d(a, j).
@@ -17,42 +18,6 @@
 // place, and the derivatives are counts.
 
 namespace caffe_metric {
-
-// What a batch's triplets add up to.
-struct TripletStats {
-  double loss;      // sum of losses
-  double selected;  // number of triplets
-  double active;    // number with a loss > 0
-  double d_ap;      // sum over the triplets
-  double d_an;      // sum over the triplets, as the loss takes it
-
-  TripletStats() : loss(0), selected(0), active(0), d_ap(0), d_an(0) {}
-
-  // Adds one triplet, its loss times weight.
-  void add(double term_loss, double weight, double ap, double an) {
-    loss += weight * term_loss;
-    selected += 1;
-    active += term_loss > 0;
-    d_ap += ap;
-    d_an += an;
-  }
-};
-
-// The rows that an anchor meets.
-template <typename T>
-inline void split_by_class(int anchor, int n, const T* labels,
-                           std::vector<int>* positives,
-                           std::vector<int>* negatives) {
-  positives->clear();
-  negatives->clear();
-  for (int j = 0; j < n; ++j) {
-    if (labels[j] != labels[anchor]) {
-      negatives->push_back(j);
-    } else if (j != anchor) {
-      positives->push_back(j);
-    }
-  }
-}
 
 // HINGE without swap. d is the anchor's row of distances; slopes receives the
 // derivatives by them, and is zero before.
@@ -74,10 +39,8 @@ inline void hinge_of_all(T margin, const T* d,
     sum_beyond[k] = sum_beyond[k + 1] + thresholds[k];
   }
   std::vector<int> placed(count + 1, 0);  // negatives before threshold k
-  double sum_an = 0;
   for (size_t i = 0; i < negatives.size(); ++i) {
     const T d_an = d[negatives[i]];
-    sum_an += d_an;
     const int place =
         std::upper_bound(thresholds.begin(), thresholds.end(), d_an) -
         thresholds.begin();
@@ -90,15 +53,11 @@ inline void hinge_of_all(T margin, const T* d,
     }
   }
   int before = 0;
-  double sum_ap = 0;
   for (int k = 0; k < count; ++k) {
     before += placed[k];
     slopes[order[k].second] += before;
-    sum_ap += d[order[k].second];
   }
   stats->selected += static_cast<double>(count) * negatives.size();
-  stats->d_ap += sum_ap * negatives.size();
-  stats->d_an += sum_an * count;
 }
 
 // What `swap` needs: the distances of all n rows, n x n, and where their
@@ -110,8 +69,30 @@ struct SwapMatrices {
   int n;
 };
 
-// Any loss, triplet by triplet; `swap` is NULL where it is off. d and slopes
-// are the anchor's rows, as above.
+// One triplet, of row d of its anchor's distances and the row of derivatives;
+// `swap` is NULL where it is off.
+template <typename T>
+inline void add_triplet(const TripletRule<T>& rule, const T* d,
+                        const SwapMatrices<T>* swap, int positive, int negative,
+                        T* slopes, TripletStats* stats) {
+  T d_an = d[negative];
+  T* slope_an = slopes + negative;
+  if (swap) {
+    const size_t pn = static_cast<size_t>(positive) * swap->n + negative;
+    if (takes_swapped(d_an, swap->distances[pn])) {
+      d_an = swap->distances[pn];
+      slope_an = swap->slopes + pn;
+    }
+  }
+  const TripletTerm<T> term = triplet_term(rule, d[positive], d_an);
+  slopes[positive] += term.slope_ap;
+  *slope_an += term.slope_an;
+  stats->loss += term.loss;
+  stats->selected += 1;
+  stats->active += term.loss > 0;
+}
+
+// Any loss, triplet by triplet.
 template <typename T>
 inline void loss_of_all(const TripletRule<T>& rule, const T* d,
                         const SwapMatrices<T>* swap,
@@ -119,22 +100,8 @@ inline void loss_of_all(const TripletRule<T>& rule, const T* d,
                         const std::vector<int>& negatives, T* slopes,
                         TripletStats* stats) {
   for (size_t i = 0; i < positives.size(); ++i) {
-    const int p = positives[i];
     for (size_t j = 0; j < negatives.size(); ++j) {
-      const int k = negatives[j];
-      T d_an = d[k];
-      T* slope_an = slopes + k;
-      if (swap) {
-        const size_t pn = static_cast<size_t>(p) * swap->n + k;
-        if (takes_swapped(d_an, swap->distances[pn])) {
-          d_an = swap->distances[pn];
-          slope_an = swap->slopes + pn;
-        }
-      }
-      const TripletTerm<T> term = triplet_term(rule, d[p], d_an);
-      slopes[p] += term.slope_ap;
-      *slope_an += term.slope_an;
-      stats->add(term.loss, 1, d[p], d_an);
+      add_triplet(rule, d, swap, positives[i], negatives[j], slopes, stats);
     }
   }
 }

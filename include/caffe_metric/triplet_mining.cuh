@@ -3,62 +3,13 @@
 
 #include <stdint.h>
 
-#include <algorithm>
-
 #include "caffe_metric/block.cuh"
+#include "caffe_metric/triplet_all.cuh"
 #include "caffe_metric/triplet_mining.hpp"
 
-// Kernels that mine triplets: the same ones as mine_anchor in
-// triplet_mining.hpp. There is a place for every pair (anchor, positive), an
-// anchor's from place offsets[anchor] on; a pair without a negative has -1.
+// The triplets that mine_anchor in triplet_mining.hpp finds, and their losses.
 
 namespace caffe_metric {
-
-// A block an anchor: counts[anchor] = its positives.
-template <typename T>
-__global__ void count_pairs(const int n, const T* labels, int* counts) {
-  const int anchor = blockIdx.x;
-  const T label = labels[anchor];
-  const int count =
-      block_count(n, [=](int j) { return j != anchor && labels[j] == label; });
-  if (threadIdx.x == 0) {
-    counts[anchor] = count;
-  }
-}
-
-// One block: counts become offsets in place, offsets[n] their total.
-static __global__ void counts_to_offsets(const int n, int* counts) {
-  int begin = 0;
-  for (int first = 0; first < n; first += kBlockThreads) {
-    const int i = first + threadIdx.x;
-    int total;
-    const int before = block_offset(i < n ? counts[i] : 0, &total);
-    if (i < n) {
-      counts[i] = begin + before;
-    }
-    begin += total;
-  }
-  if (threadIdx.x == 0) {
-    counts[n] = begin;
-  }
-}
-
-// A block an anchor: its pairs. What is beyond `capacity` is left out.
-template <typename T>
-__global__ void list_pairs(const int n, const int capacity, const T* labels,
-                           const int* offsets, Triplet* triplets) {
-  const int anchor = blockIdx.x;
-  const T label = labels[anchor];
-  const int begin = offsets[anchor];
-  block_list(
-      n, [=](int j) { return j != anchor && labels[j] == label; },
-      [=](int k, int j) {
-        if (begin + k < capacity) {
-          const Triplet triplet = {anchor, j, -1};
-          triplets[begin + k] = triplet;
-        }
-      });
-}
 
 struct Drawn {
   uint64_t number;
@@ -75,36 +26,6 @@ struct LeastDrawn {
     return b_first ? b : a;
   }
 };
-
-// Finds the negatives of the pairs of anchors [first, end), whose rows of
-// distances are `distances`. The pairs are dealt out to the blocks.
-template <typename T>
-__global__ void draw_negatives(const Mining mining, const T margin,
-                               const uint64_t key, const int first,
-                               const int end, const int n, const int capacity,
-                               const T* distances, const T* labels,
-                               const int* offsets, Triplet* triplets) {
-  const int stop = min(offsets[end], capacity);
-  for (int t = offsets[first] + blockIdx.x; t < stop; t += gridDim.x) {
-    const int anchor = triplets[t].anchor;
-    const int positive = triplets[t].positive;
-    const T* d = distances + static_cast<size_t>(anchor - first) * n;
-    const T d_ap = d[positive];
-    const T label = labels[anchor];
-    const uint64_t stream = stream_of(key, anchor, positive);
-    Drawn best = {0, -1};
-    for (int j = threadIdx.x; j < n; j += kBlockThreads) {
-      if (is_candidate(mining, margin, d_ap, d[j]) && labels[j] != label) {
-        const Drawn candidate = {draw(stream, j), j};
-        best = LeastDrawn()(best, candidate);
-      }
-    }
-    best = block_reduce(best, LeastDrawn());
-    if (threadIdx.x == 0) {
-      triplets[t].negative = best.index;
-    }
-  }
-}
 
 template <typename T>
 struct Farthest {
@@ -125,12 +46,28 @@ struct FarthestFirst {
   }
 };
 
-// HARDEST: a block an anchor, from anchor `first` on; one place each.
+// SEMIHARD, VIOLATING: the negative of the pair, or -1. d is the anchor's row.
 template <typename T>
-__global__ void find_hardest(const int first, const int n, const T* distances,
-                             const T* labels, Triplet* triplets) {
-  const int anchor = first + blockIdx.x;
-  const T* d = distances + static_cast<size_t>(blockIdx.x) * n;
+__device__ int block_draw_negative(Mining mining, T margin, uint64_t key,
+                                   int anchor, int positive, int n, const T* d,
+                                   const T* labels) {
+  const T d_ap = d[positive];
+  const T label = labels[anchor];
+  const uint64_t stream = stream_of(key, anchor, positive);
+  Drawn best = {0, -1};
+  for (int j = threadIdx.x; j < n; j += kBlockThreads) {
+    if (is_candidate(mining, margin, d_ap, d[j]) && labels[j] != label) {
+      const Drawn candidate = {draw(stream, j), j};
+      best = LeastDrawn()(best, candidate);
+    }
+  }
+  return block_reduce(best, LeastDrawn()).index;
+}
+
+// HARDEST: the anchor's triplet; negative -1 where there is none.
+template <typename T>
+__device__ Triplet block_hardest(int anchor, int n, const T* d,
+                                 const T* labels) {
   const T label = labels[anchor];
   Farthest<T> positive = {0, -1};
   Farthest<T> negative = {0, -1};  // by -d: the closest
@@ -145,12 +82,75 @@ __global__ void find_hardest(const int first, const int n, const T* distances,
   }
   positive = block_reduce(positive, FarthestFirst<T>());
   negative = block_reduce(negative, FarthestFirst<T>());
-  if (threadIdx.x == 0) {
-    const bool both = positive.index >= 0 && negative.index >= 0;
-    const Triplet triplet = {anchor, positive.index,
-                             both ? negative.index : -1};
-    triplets[anchor] = triplet;
+  const Triplet triplet = {anchor, positive.index,
+                           positive.index >= 0 ? negative.index : -1};
+  return triplet;
+}
+
+// A block an anchor, from anchor `first` on: the losses of its triplets and
+// their derivatives by its row of distances. With swap the strip is the whole
+// matrix, and what other anchors' triplets leave on this row is computed here
+// once more.
+template <typename T>
+__global__ void mined_row(const TripletRule<T> rule, const Mining mining,
+                          const bool swap, const bool use_pair,
+                          const uint64_t key, const int first, const int n,
+                          const T* distances, const T* labels, T* slopes,
+                          double* anchor_sums) {
+  const int r = first + blockIdx.x;
+  const T label = labels[r];
+  const T* d = distances + static_cast<size_t>(blockIdx.x) * n;
+  T* slope = slopes + static_cast<size_t>(blockIdx.x) * n;
+  for (int j = threadIdx.x; j < n; j += kBlockThreads) {
+    slope[j] = 0;
   }
+  __syncthreads();
+  Triplet hardest = {r, -1, -1};
+  if (mining == HARDEST) {
+    hardest = block_hardest(r, n, d, labels);
+  }
+  const int negatives =
+      block_count(n, [=](int j) { return labels[j] != label; });
+  double loss = 0;
+  int selected = 0;
+  int active = 0;
+  for (int q = 0; negatives > 0 && q < n; ++q) {
+    if (q == r || labels[q] != label) {
+      continue;
+    }
+    const T* d_q = swap ? distances + static_cast<size_t>(q) * n : d;
+    // The triplet of r and q, and with swap that of q and r.
+    int own = q == hardest.positive ? hardest.negative : -1;
+    int others = -1;
+    if (mining != HARDEST) {
+      own = block_draw_negative(mining, rule.margin, key, r, q, n, d, labels);
+    }
+    if (swap && mining != HARDEST) {
+      others =
+          block_draw_negative(mining, rule.margin, key, q, r, n, d_q, labels);
+    } else if (swap) {
+      const Triplet found = block_hardest(q, n, d_q, labels);
+      others = found.positive == r ? found.negative : -1;
+    }
+    if (own >= 0) {
+      const bool swapped = swap && takes_swapped(d[own], d_q[own]);
+      const TripletTerm<T> term =
+          triplet_term(rule, d[q], swapped ? d_q[own] : d[own]);
+      loss += term.loss + (use_pair ? d[q] : T(0));
+      selected += 1;
+      active += term.loss > 0;
+      if (threadIdx.x == 0) {
+        slope[q] += term.slope_ap + (use_pair ? T(1) : T(0));
+        slope[own] += swapped ? T(0) : term.slope_an;
+      }
+    }
+    if (others >= 0 && takes_swapped(d_q[others], d[others]) &&
+        threadIdx.x == 0) {
+      slope[others] += triplet_term(rule, d_q[r], d[others]).slope_an;
+    }
+  }
+  write_anchor_sums(loss, selected, active,
+                    anchor_sums + static_cast<size_t>(r) * kAnchorSums);
 }
 
 }  // namespace caffe_metric

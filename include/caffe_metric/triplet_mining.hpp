@@ -33,18 +33,35 @@ CAFFE_METRIC_HD bool is_candidate(Mining mining, T margin, T d_ap, T d_an) {
   return d_an < d_ap + margin && (mining == VIOLATING || d_ap < d_an);
 }
 
+// The rows that an anchor meets.
+template <typename T>
+inline void split_by_class(int anchor, int n, const T* labels,
+                           std::vector<int>* positives,
+                           std::vector<int>* negatives) {
+  positives->clear();
+  negatives->clear();
+  for (int j = 0; j < n; ++j) {
+    if (labels[j] != labels[anchor]) {
+      negatives->push_back(j);
+    } else if (j != anchor) {
+      positives->push_back(j);
+    }
+  }
+}
+
 // The candidate with the smallest number in the pair's stream, lowest index
-// on a tie; -1 where there is none. d is the anchor's row of n distances.
+// on a tie; -1 where there is none. d is the anchor's row of distances.
 template <typename T>
 inline int draw_negative(Mining mining, T margin, uint64_t key, int anchor,
-                         int positive, int n, const T* d, const T* labels) {
+                         int positive, const std::vector<int>& negatives,
+                         const T* d) {
   const T d_ap = d[positive];
   const uint64_t stream = stream_of(key, anchor, positive);
   uint64_t least = 0;
   int chosen = -1;
-  for (int j = 0; j < n; ++j) {
-    if (is_candidate(mining, margin, d_ap, d[j]) &&
-        labels[j] != labels[anchor]) {
+  for (size_t i = 0; i < negatives.size(); ++i) {
+    const int j = negatives[i];
+    if (is_candidate(mining, margin, d_ap, d[j])) {
       const uint64_t number = draw(stream, j);
       if (chosen < 0 || number < least) {
         least = number;
@@ -55,35 +72,34 @@ inline int draw_negative(Mining mining, T margin, uint64_t key, int anchor,
   return chosen;
 }
 
-// Appends the triplets of one anchor, whose distances to all n rows are d.
+// Appends the triplets of one anchor, whose row of distances is d, and which
+// meets these rows. Not for ALL.
 template <typename T>
 inline void mine_anchor(Mining mining, T margin, uint64_t key, int anchor,
-                        int n, const T* d, const T* labels,
+                        const T* d, const std::vector<int>& positives,
+                        const std::vector<int>& negatives,
                         std::vector<Triplet>* triplets) {
-  if (mining == HARDEST) {
-    int farthest = -1;
-    int closest = -1;
-    for (int j = 0; j < n; ++j) {
-      if (labels[j] != labels[anchor]) {
-        closest = closest < 0 || d[j] < d[closest] ? j : closest;
-      } else if (j != anchor) {
-        farthest = farthest < 0 || d[j] > d[farthest] ? j : farthest;
-      }
-    }
-    if (farthest >= 0 && closest >= 0) {
-      const Triplet triplet = {anchor, farthest, closest};
-      triplets->push_back(triplet);
-    }
+  if (positives.empty() || negatives.empty()) {
     return;
   }
-  for (int p = 0; p < n; ++p) {
-    if (p == anchor || labels[p] != labels[anchor]) {
-      continue;
+  if (mining == HARDEST) {
+    int farthest = positives[0];
+    int closest = negatives[0];
+    for (size_t i = 1; i < positives.size(); ++i) {
+      farthest = d[positives[i]] > d[farthest] ? positives[i] : farthest;
     }
+    for (size_t i = 1; i < negatives.size(); ++i) {
+      closest = d[negatives[i]] < d[closest] ? negatives[i] : closest;
+    }
+    const Triplet triplet = {anchor, farthest, closest};
+    triplets->push_back(triplet);
+    return;
+  }
+  for (size_t i = 0; i < positives.size(); ++i) {
     const int negative =
-        draw_negative(mining, margin, key, anchor, p, n, d, labels);
+        draw_negative(mining, margin, key, anchor, positives[i], negatives, d);
     if (negative >= 0) {
-      const Triplet triplet = {anchor, p, negative};
+      const Triplet triplet = {anchor, positives[i], negative};
       triplets->push_back(triplet);
     }
   }

@@ -42,6 +42,8 @@ class TripletStats:
     @property
     def d_an(self) -> float: ...
 
+LISTED_TERM_SIZE: int
+
 class RowTriplets32:
     """Triplets of anchors and positives (G x D) and negatives (G x K x D), rows contiguous."""
 
@@ -75,20 +77,46 @@ def norm_backward(y: Float32, norms: Float32, eps: float, dy: Float32, dx: Float
 @overload
 def norm_backward(y: Float64, norms: Float64, eps: float, dy: Float64, dx: Float64) -> None: ...
 @overload
-def prepare_rows(distance: int, x: Float32, u: Float32, norms: Float32) -> None:
-    """Writes the rows u that distances are computed from, and a number a row."""
-
-@overload
-def prepare_rows(distance: int, x: Float64, u: Float64, norms: Float64) -> None: ...
-@overload
-def gram_to_distances(
-    distance: int, p: float, eps: float, rows: Rows, u: Float32, norms: Float32, strip: Float32
+def prepare_rows(
+    distance: int,
+    x: Float32,
+    u: Float32,
+    squares: Float32,
+    lengths: Float32,
 ) -> None:
-    """Turns rows of the Gram matrix u u^T into rows of distances, in place."""
+    """Writes the rows u that distances are computed from, with ||u||^2 or ||x|| of each."""
+
+@overload
+def prepare_rows(
+    distance: int,
+    x: Float64,
+    u: Float64,
+    squares: Float64,
+    lengths: Float64,
+) -> None: ...
+@overload
+def gram_to_distances(
+    distance: int,
+    p: float,
+    eps: float,
+    rows: Rows,
+    u: Float32,
+    squares: Float32,
+    strip: Float32,
+    first: int = 0,
+) -> None:
+    """Turns rows of the Gram matrix u u^T, from column `first` on, into distances, in place."""
 
 @overload
 def gram_to_distances(
-    distance: int, p: float, eps: float, rows: Rows, u: Float64, norms: Float64, strip: Float64
+    distance: int,
+    p: float,
+    eps: float,
+    rows: Rows,
+    u: Float64,
+    squares: Float64,
+    strip: Float64,
+    first: int = 0,
 ) -> None: ...
 @overload
 def gram_weights(distance: int, d: Float32, w: Float32) -> None:
@@ -104,31 +132,46 @@ def add_transpose(v: Float32) -> None:
 def add_transpose(v: Float64) -> None: ...
 @overload
 def finish_gradient(
-    distance: int, u: Float32, norms: Float32, sums: Float32, gradient: Float32
+    distance: int,
+    x: Float32,
+    u: Float32,
+    lengths: Float32,
+    sums: Float32,
+    gradient: Float32,
 ) -> None:
     """Completes a gradient that holds -S u, with sums the row sums of S."""
 
 @overload
 def finish_gradient(
-    distance: int, u: Float64, norms: Float64, sums: Float64, gradient: Float64
+    distance: int,
+    x: Float64,
+    u: Float64,
+    lengths: Float64,
+    sums: Float64,
+    gradient: Float64,
 ) -> None: ...
 @overload
 def listed_triplets(
-    options: Options, x: Float32, triplets: Rows, slopes: Float32, swapped: Flags
+    options: Options,
+    x: Float32,
+    triplets: Rows,
+    terms: Float32,
 ) -> TripletStats:
-    """Sums over the triplets (T x 3 rows of x); writes their slopes (T x 2) by d_ap and d_an."""
+    """Sums over the triplets (T x 3 rows of x); writes their terms (T x LISTED_TERM_SIZE)."""
 
 @overload
 def listed_triplets(
-    options: Options, x: Float64, triplets: Rows, slopes: Float64, swapped: Flags
+    options: Options,
+    x: Float64,
+    triplets: Rows,
+    terms: Float64,
 ) -> TripletStats: ...
 @overload
 def listed_gradient(
     options: Options,
     x: Float32,
     triplets: Rows,
-    slopes: Float32,
-    swapped: Flags,
+    terms: Float32,
     gradient: Float32,
 ) -> None:
     """Adds the gradient of the sum of losses."""
@@ -138,8 +181,7 @@ def listed_gradient(
     options: Options,
     x: Float64,
     triplets: Rows,
-    slopes: Float64,
-    swapped: Flags,
+    terms: Float64,
     gradient: Float64,
 ) -> None: ...
 @overload
@@ -150,10 +192,7 @@ def mine(mining: int, d: Float32, rows: Rows, labels: Float32, margin: float, ke
 def mine(mining: int, d: Float64, rows: Rows, labels: Float64, margin: float, key: int) -> Rows: ...
 @overload
 def all_triplets(
-    losstype: int,
-    margin: float,
-    swap: bool,
-    use_pair: bool,
+    options: Options,
     d: Float32,
     rows: Rows,
     labels: Float32,
@@ -163,15 +202,18 @@ def all_triplets(
 
 @overload
 def all_triplets(
-    losstype: int,
-    margin: float,
-    swap: bool,
-    use_pair: bool,
+    options: Options,
     d: Float64,
     rows: Rows,
     labels: Float64,
     slopes: Float64,
 ) -> TripletStats: ...
+@overload
+def pair_sums(d: Float32, rows: Rows, labels: Float32) -> tuple[float, float, float, float]:
+    """Same pairs of the anchors, other pairs, and the sums of their distances."""
+
+@overload
+def pair_sums(d: Float64, rows: Rows, labels: Float64) -> tuple[float, float, float, float]: ...
 def draw(key: int, a: int, b: int, n: int) -> int:
     """The number of candidate n in the stream of the pair (a, b)."""
 

@@ -2,8 +2,9 @@
 
 #include "arrays.hpp"
 #include "bindings.hpp"
-#include "caffe_metric/triplet_all.hpp"
-#include "caffe_metric/triplet_mining.hpp"
+#include "caffe_metric/pairs.hpp"
+#include "caffe_metric/triplet_anchor.hpp"
+#include "triplet_options.hpp"
 
 namespace caffe_metric {
 namespace python {
@@ -20,9 +21,12 @@ static Array<int64_t> mine(int mining, const Array<T>& d,
   std::vector<Triplet> found;
   {
     py::gil_scoped_release release;
+    std::vector<int> positives, negatives;
     for (int k = 0; k < count; ++k) {
-      mine_anchor(static_cast<Mining>(mining), margin, key, row[k], n,
-                  distances + static_cast<size_t>(k) * n, label, &found);
+      split_by_class(row[k], n, label, &positives, &negatives);
+      mine_anchor(static_cast<Mining>(mining), margin, key, row[k],
+                  distances + static_cast<size_t>(k) * n, positives, negatives,
+                  &found);
     }
   }
   Array<int64_t> triplets = empty<int64_t>(found.size(), 3);
@@ -38,40 +42,50 @@ static Array<int64_t> mine(int mining, const Array<T>& d,
 // Every triplet of the anchors `rows`. With swap the strip is the whole
 // matrix: the distances of the positives are rows of it.
 template <typename T>
-static TripletStats all_triplets(int losstype, T margin, bool swap,
-                                 bool use_pair, const Array<T>& d,
+static TripletStats all_triplets(const Options& options, const Array<T>& d,
                                  const Array<int64_t>& rows,
                                  const Array<T>& labels, Array<T> slopes) {
   require_strip(d, rows, labels);
   require_strip(slopes, rows, labels);
   const int count = rows.shape(0), n = labels.shape(0);
   const int64_t* row = rows.data();
-  for (int k = 0; swap && k < count; ++k) {
+  for (int k = 0; options.swap && k < count; ++k) {
     require(count == n && row[k] == k, "swap needs all rows, in order");
   }
-  const TripletRule<T> rule = {static_cast<TripletLossType>(losstype), margin};
+  const TripletOptions<T> own = options.as<T>();
   const T* distances = d.data();
   const T* label = labels.data();
   T* slope = slopes.mutable_data();
   TripletStats stats;
   py::gil_scoped_release release;
   const SwapMatrices<T> matrices = {distances, slope, n};
-  std::vector<int> positives, negatives;
+  AnchorWork work;
   for (int k = 0; k < count; ++k) {
-    const T* d_row = distances + static_cast<size_t>(k) * n;
-    T* slope_row = slope + static_cast<size_t>(k) * n;
-    split_by_class(row[k], n, label, &positives, &negatives);
-    if (rule.type == HINGE && !swap) {
-      hinge_of_all(margin, d_row, positives, negatives, slope_row, &stats);
-    } else {
-      loss_of_all(rule, d_row, swap ? &matrices : NULL, positives, negatives,
-                  slope_row, &stats);
+    const size_t at = static_cast<size_t>(k) * n;
+    if (!all_finite(n, distances + at)) {
+      continue;  // they would lead a search astray
     }
-    if (use_pair) {
-      pairs_of_all(d_row, positives, negatives, slope_row, &stats);
-    }
+    add_anchor(own, ALL, 0, row[k], n, distances + at, label,
+               options.swap ? &matrices : NULL, slope + at, &work, &stats);
   }
   return stats;
+}
+
+// The sums over the pairs of the anchors `rows` with all other rows: same
+// pairs, other pairs, and the sums of their distances.
+template <typename T>
+static py::tuple sums_of_pairs(const Array<T>& d, const Array<int64_t>& rows,
+                               const Array<T>& labels) {
+  require_strip(d, rows, labels);
+  const int count = rows.shape(0), n = labels.shape(0);
+  const T* label = labels.data();
+  PairSums sums = {0, 0, 0, 0};
+  for (int k = 0; k < count; ++k) {
+    const int i = rows.data()[k];
+    sums.add(pair_sums(i, n, d.data() + static_cast<size_t>(k) * n, label[i],
+                       label));
+  }
+  return py::make_tuple(sums.same, sums.others, sums.of_same, sums.of_others);
 }
 
 template <typename T>
@@ -79,10 +93,11 @@ static void bind(py::module_* module) {
   module->def("mine", &mine<T>, py::arg("mining"), py::arg("d").noconvert(),
               py::arg("rows").noconvert(), py::arg("labels").noconvert(),
               py::arg("margin"), py::arg("key"));
-  module->def("all_triplets", &all_triplets<T>, py::arg("losstype"),
-              py::arg("margin"), py::arg("swap"), py::arg("use_pair"),
+  module->def("all_triplets", &all_triplets<T>, py::arg("options"),
               py::arg("d").noconvert(), py::arg("rows").noconvert(),
               py::arg("labels").noconvert(), py::arg("slopes").noconvert());
+  module->def("pair_sums", &sums_of_pairs<T>, py::arg("d").noconvert(),
+              py::arg("rows").noconvert(), py::arg("labels").noconvert());
 }
 
 static uint64_t draw_number(uint64_t key, uint32_t a, uint32_t b, uint32_t n) {

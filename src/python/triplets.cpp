@@ -3,27 +3,11 @@
 
 #include "arrays.hpp"
 #include "bindings.hpp"
-#include "caffe_metric/distance.hpp"
-#include "caffe_metric/triplet_all.hpp"
-#include "caffe_metric/triplet_rule.hpp"
+#include "caffe_metric/triplet_listed.hpp"
+#include "triplet_options.hpp"
 
 namespace caffe_metric {
 namespace python {
-
-struct Options {
-  int losstype;
-  double margin;
-  int distance;
-  double p, eps;
-  bool swap, use_pair;
-};
-
-// What the backward pass needs of a triplet.
-template <typename T>
-struct Term {
-  T slope_ap, slope_an;
-  bool swapped;
-};
 
 // Rows of anchors, positives and negatives: views whose last axis is
 // contiguous, which keep their arrays alive.
@@ -32,7 +16,7 @@ class RowTriplets {
  public:
   RowTriplets(const Options& options, py::array_t<T> a, py::array_t<T> p,
               py::array_t<T> n, py::object weight)
-      : swap_(options.swap), use_pair_(options.use_pair), a_(a), p_(p), n_(n) {
+      : options_(options.as<T>()), a_(a), p_(p), n_(n) {
     require(a.ndim() == 2 && p.ndim() == 2 && n.ndim() == 3,
             "anchors and positives have 2 axes, negatives 3");
     groups_ = n.shape(0);
@@ -42,11 +26,6 @@ class RowTriplets {
     require_rows(p, "positives");
     require(dim_ <= 1 || n.strides(2) == sizeof(T),
             "the last axis of the negatives must be contiguous");
-    metric_.distance = static_cast<Distance>(options.distance);
-    metric_.p = options.p;
-    metric_.eps = options.eps;
-    rule_.type = static_cast<TripletLossType>(options.losstype);
-    rule_.margin = options.margin;
     const T* weights = NULL;
     if (!weight.is_none()) {
       weight_ = weight.cast<Array<T>>();
@@ -73,13 +52,9 @@ class RowTriplets {
       std::fill(to_a(g), to_a(g) + dim_, T(0));
       std::fill(to_p(g), to_p(g) + dim_, T(0));
       for (int k = 0; k < negatives_; ++k, ++t) {
-        const Term<T>& term = terms_[t];
         std::fill(to_n(g, k), to_n(g, k) + dim_, T(0));
-        add_distance_gradient(metric_, dim_, factor * term.slope_ap, a(g), p(g),
-                              to_a(g), to_p(g));
-        add_distance_gradient(metric_, dim_, factor * term.slope_an,
-                              term.swapped ? p(g) : a(g), n(g, k),
-                              term.swapped ? to_p(g) : to_a(g), to_n(g, k));
+        add_listed_gradient(options_.metric, dim_, terms_[t], factor, a(g),
+                            p(g), n(g, k), to_a(g), to_p(g), to_n(g, k));
       }
     }
   }
@@ -119,113 +94,77 @@ class RowTriplets {
   void Forward(const T* weights) {
     const Rows<const T> a(a_.data(), a_), p(p_.data(), p_), n(n_.data(), n_);
     terms_.reserve(static_cast<size_t>(groups_) * negatives_);
+    DistanceSums<T> ap;
     for (int g = 0; g < groups_; ++g) {
       const T weight = weights ? weights[g] : T(1);
-      const T d_ap = row_distance(metric_, dim_, a(g), p(g));
       for (int k = 0; k < negatives_; ++k) {
-        T d_an = row_distance(metric_, dim_, a(g), n(g, k));
-        bool swapped = false;
-        if (swap_) {
-          const T d_pn = row_distance(metric_, dim_, p(g), n(g, k));
-          swapped = takes_swapped(d_an, d_pn);
-          d_an = swapped ? d_pn : d_an;
-        }
-        const TripletTerm<T> loss = triplet_term(rule_, d_ap, d_an);
-        stats_.add(loss.loss, weight, d_ap, d_an);
-        Term<T> term = {weight * loss.slope_ap, weight * loss.slope_an,
-                        swapped};
-        if (use_pair_ && k == 0) {
-          stats_.loss += weight * d_ap;
-          term.slope_ap += weight;
-        }
-        terms_.push_back(term);
+        terms_.push_back(add_listed(options_, dim_, a(g), p(g), n(g, k), weight,
+                                    k == 0, &ap, &stats_));
       }
     }
   }
 
-  Metric<T> metric_;
-  TripletRule<T> rule_;
-  bool swap_, use_pair_;
+  TripletOptions<T> options_;
   int groups_, negatives_, dim_;
   py::array_t<T> a_, p_, n_;
   Array<T> weight_;
   TripletStats stats_;
-  std::vector<Term<T>> terms_;  // for the backward pass
+  std::vector<ListedTerm<T>> terms_;  // for the backward pass
 };
 
-// Triplets of the rows of one matrix; the gradient is added to.
+template <typename T>
+static void require_triplets(const Array<T>& x, const Array<int64_t>& triplets,
+                             const Array<T>& terms) {
+  require(x.ndim() == 2 && triplets.ndim() == 2 && triplets.shape(1) == 3 &&
+              terms.ndim() == 2 && terms.shape(0) == triplets.shape(0) &&
+              terms.shape(1) == kListedTermSize,
+          "triplets is T x 3, terms T x LISTED_TERM_SIZE");
+  require_indices(triplets, x.shape(0));
+}
+
+// Triplets of the rows of one matrix: terms (T x kListedTermSize) is for
+// listed_gradient.
 template <typename T>
 static TripletStats listed(const Options& options, const Array<T>& x,
-                           const Array<int64_t>& triplets, Array<T> slopes,
-                           Array<bool> swapped) {
-  require(x.ndim() == 2 && triplets.ndim() == 2 && triplets.shape(1) == 3 &&
-              slopes.size() == 2 * triplets.shape(0) &&
-              swapped.size() == triplets.shape(0),
-          "triplets is T x 3, slopes T x 2, swapped T");
-  require_indices(triplets, x.shape(0));
-  const Metric<T> metric = {static_cast<Distance>(options.distance),
-                            static_cast<T>(options.p),
-                            static_cast<T>(options.eps)};
-  const TripletRule<T> rule = {static_cast<TripletLossType>(options.losstype),
-                               static_cast<T>(options.margin)};
+                           const Array<int64_t>& triplets, Array<T> terms) {
+  require_triplets(x, triplets, terms);
+  const TripletOptions<T> own = options.as<T>();
   const int count = triplets.shape(0);
   const size_t dim = x.shape(1);
   const T* rows = x.data();
   const int64_t* index = triplets.data();
-  T* slope = slopes.mutable_data();
-  bool* is_swapped = swapped.mutable_data();
+  ListedTerm<T>* term = reinterpret_cast<ListedTerm<T>*>(terms.mutable_data());
   TripletStats stats;
   py::gil_scoped_release release;
-  for (int t = 0; t < count; ++t, index += 3, slope += 2) {
-    const T* a = rows + index[0] * dim;
-    const T* p = rows + index[1] * dim;
-    const T* n = rows + index[2] * dim;
-    const T d_ap = row_distance<T>(metric, dim, a, p);
-    T d_an = row_distance<T>(metric, dim, a, n);
-    is_swapped[t] = false;
-    if (options.swap) {
-      const T d_pn = row_distance<T>(metric, dim, p, n);
-      is_swapped[t] = takes_swapped(d_an, d_pn);
-      d_an = is_swapped[t] ? d_pn : d_an;
-    }
-    const TripletTerm<T> loss = triplet_term(rule, d_ap, d_an);
-    stats.add(loss.loss, 1, d_ap, d_an);
-    stats.loss += options.use_pair ? d_ap : T(0);
-    slope[0] = loss.slope_ap + options.use_pair;
-    slope[1] = loss.slope_an;
+  DistanceSums<T> ap;
+  for (int t = 0; t < count; ++t, index += 3) {
+    term[t] =
+        add_listed<T>(own, dim, rows + index[0] * dim, rows + index[1] * dim,
+                      rows + index[2] * dim, 1, true, &ap, &stats);
   }
   return stats;
 }
 
+// Adds to the gradient.
 template <typename T>
 static void listed_gradient(const Options& options, const Array<T>& x,
                             const Array<int64_t>& triplets,
-                            const Array<T>& slopes, const Array<bool>& swapped,
-                            Array<T> gradient) {
-  require(x.ndim() == 2 && triplets.ndim() == 2 && triplets.shape(1) == 3 &&
-              slopes.size() == 2 * triplets.shape(0) &&
-              swapped.size() == triplets.shape(0) &&
-              gradient.size() == x.size(),
-          "triplets is T x 3, slopes T x 2, swapped T, gradient like x");
-  require_indices(triplets, x.shape(0));
-  const Metric<T> metric = {static_cast<Distance>(options.distance),
-                            static_cast<T>(options.p),
-                            static_cast<T>(options.eps)};
+                            const Array<T>& terms, Array<T> gradient) {
+  require_triplets(x, triplets, terms);
+  require(gradient.size() == x.size(), "gradient must be of the shape of x");
+  const Metric<T> metric = options.as<T>().metric;
   const int count = triplets.shape(0);
   const size_t dim = x.shape(1);
   const T* rows = x.data();
   const int64_t* index = triplets.data();
-  const T* slope = slopes.data();
-  const bool* is_swapped = swapped.data();
+  const ListedTerm<T>* term =
+      reinterpret_cast<const ListedTerm<T>*>(terms.data());
   T* out = gradient.mutable_data();
   py::gil_scoped_release release;
-  for (int t = 0; t < count; ++t, index += 3, slope += 2) {
+  for (int t = 0; t < count; ++t, index += 3) {
     const size_t a = index[0] * dim, p = index[1] * dim, n = index[2] * dim;
-    const size_t from = is_swapped[t] ? p : a;
-    add_distance_gradient<T>(metric, dim, slope[0], rows + a, rows + p, out + a,
-                             out + p);
-    add_distance_gradient<T>(metric, dim, slope[1], rows + from, rows + n,
-                             out + from, out + n);
+    add_listed_gradient<T>(metric, dim, term[t], 1, rows + a, rows + p,
+                           rows + n, out + a, out + p, out + n);
   }
 }
 
@@ -244,11 +183,10 @@ static void bind(py::module_* module, const char* name) {
            py::arg("dn").noconvert());
   module->def("listed_triplets", &listed<T>, py::arg("options"),
               py::arg("x").noconvert(), py::arg("triplets").noconvert(),
-              py::arg("slopes").noconvert(), py::arg("swapped").noconvert());
+              py::arg("terms").noconvert());
   module->def("listed_gradient", &listed_gradient<T>, py::arg("options"),
               py::arg("x").noconvert(), py::arg("triplets").noconvert(),
-              py::arg("slopes").noconvert(), py::arg("swapped").noconvert(),
-              py::arg("gradient").noconvert());
+              py::arg("terms").noconvert(), py::arg("gradient").noconvert());
 }
 
 void bind_triplets(py::module_* module) {
@@ -267,6 +205,7 @@ void bind_triplets(py::module_* module) {
       .def_readonly("active", &TripletStats::active)
       .def_readonly("d_ap", &TripletStats::d_ap)
       .def_readonly("d_an", &TripletStats::d_an);
+  module->attr("LISTED_TERM_SIZE") = kListedTermSize;
   bind<float>(module, "RowTriplets32");
   bind<double>(module, "RowTriplets64");
 }

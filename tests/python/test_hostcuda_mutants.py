@@ -1,7 +1,7 @@
 """Teeth of the host-emulated tests: a fault put into a kernel has to make one of them fail.
 
-A mutant is one .cu file with one place changed, compiled and linked as build/hostcuda does it
-with the original, whose other objects it shares.
+A mutant is one place changed in a .cu file or in a header of kernels that it launches, compiled and
+linked as build/hostcuda does it with the original, whose other objects it shares.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -23,27 +24,37 @@ REWRITER = ROOT / "tests" / "hostcuda" / "launch_rewrite.py"
 
 @dataclass
 class Mutant:
-    """`old`, which stands once in the layer's .cu, becomes `new`; `test` has to fail."""
+    """`old`, once in the layer's .cu or `header`, becomes `new`; `test` has to fail."""
 
     layer: str
     old: str
     new: str
     test: str
     says: str = "FAILED"
+    header: str = ""  # of include/caffe_metric
 
 
 MUTANTS = {
     "wrong index": Mutant(
         "triplet_loss",
-        "const Dtype x_p = x[static_cast<size_t>(rows.positive) * dim + k];",
-        "const Dtype x_p = x[static_cast<size_t>(rows.negative) * dim + k];",
+        "slope[own] += swapped ? T(0) : term.slope_an;",
+        "slope[q] += swapped ? T(0) : term.slope_an;",
         "GpuParityTest/0.TestTripletLossMined",
+        header="triplet_mining.cuh",
+    ),
+    "search astray": Mutant(
+        "triplet_loss",
+        "if (!pairs[anchor].is_finite()) {",
+        "if (false) {",
+        "TripletMining*/2.TestNaNAndTooLarge",
+        header="triplet_all.cuh",
     ),
     "missing term": Mutant(
         "rank_hard_loss",
         "of_anchor * anchor[k] + of_positive * anchor[dim + k];",
         "of_anchor * anchor[k] + 0 * of_positive * anchor[dim + k];",
         "GpuParityTest/0.TestRankHardLoss",
+        header="rank_hard.cuh",
     ),
     "host pointer": Mutant(
         "margin_inner_product",
@@ -75,31 +86,40 @@ MUTANTS = {
     ),
     "loss weight forgotten": Mutant(
         "rank_hard_loss",
-        "const Dtype scale = loss_diff[0] / normalizer;",
-        "const Dtype scale = 1 / normalizer;",
+        "const T scale = loss_diff[0] / normalizer;",
+        "const T scale = 1 / normalizer;",
         "RankHardLoss*/2.*:RankHardLoss*/3.*",
+        header="rank_hard.cuh",
     ),
 }
+
+
+def rewrite(source, target):
+    headers = sorted((ROOT / "include" / "caffe_metric").glob("*.cuh"))
+    subprocess.run([sys.executable, REWRITER, source, target, *headers], check=True)
 
 
 def build_mutant(mutant, folder):
     """Compiles and links the mutant's test program."""
     original = ROOT / "src" / "caffe" / "layers" / f"{mutant.layer}_layer.cu"
-    source = original.read_text()
+    shutil.copy(original, folder)
+    changed = ROOT / "include" / "caffe_metric" / mutant.header if mutant.header else original
+    source = changed.read_text()
     assert source.count(mutant.old) == 1, "the place to change has changed"
-    (folder / original.name).write_text(source.replace(mutant.old, mutant.new))
+    (folder / changed.name).write_text(source.replace(mutant.old, mutant.new))
+    if mutant.header:
+        (folder / "caffe_metric").mkdir()
+        rewrite(folder / changed.name, folder / "caffe_metric" / changed.name)
     rewritten = folder / f"{original.name}.cpp"
-    headers = sorted((ROOT / "include" / "caffe_metric").glob("*.cuh"))
-    subprocess.run(
-        [sys.executable, REWRITER, folder / original.name, rewritten] + headers,
-        check=True,
-    )
+    rewrite(folder / original.name, rewritten)
     entries = json.loads((BUILD / "compile_commands.json").read_text())
     [entry] = [e for e in entries if e["file"].endswith(f"/{original.name}.cpp")]
     compile_line = shlex.split(entry["command"])
     old_object = compile_line[compile_line.index("-o") + 1]
     compile_line[compile_line.index("-o") + 1] = str(folder / "mutant.o")
     compile_line[compile_line.index("-c") + 1] = str(rewritten)
+    first = next(i for i, word in enumerate(compile_line) if word.startswith("-I"))
+    compile_line.insert(first, f"-I{folder}")
     subprocess.run(compile_line, cwd=BUILD, check=True)
     commands = subprocess.run(
         ["ninja", "-t", "commands", "metric_test"],

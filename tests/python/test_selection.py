@@ -97,7 +97,7 @@ def test_mining(rng, engine, mining):
             counts[anchor, taken[0]] += 1
             chosen.append((anchor, positive, taken[0]))
         if seed % 50 == 0:
-            assert_close(loss, triplet.of_rows(options, x, chosen).loss, tolerances.VALUE)
+            assert_close(loss, triplet.of_rows(options, x, labels, chosen).loss, tolerances.VALUE)
     for anchor, positive in [(0, 1), (1, 0)]:
         candidates = allowed[anchor, positive]
         assert_even(counts[anchor, candidates], 1 / len(candidates))

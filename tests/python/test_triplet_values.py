@@ -150,9 +150,12 @@ def test_mined_normalizations(rng, engine, mining, normalization):
 @pytest.mark.parametrize("labels", [[3] * 5, list(range(5)), [7]])
 def test_nothing_to_mine(rng, engine, mining, labels):
     """One class only, all classes different, and a batch of one row: loss 0, gradient 0."""
-    bottoms = {"x": rng.normal(size=(len(labels), 4)), "y": np.array(labels)}
-    made = run(Spec("TripletLoss", {"mining": mining}, 4, engine), bottoms)
-    assert [float(top) for top in made.forward()] == [0, 0, 0, 0]
+    x = rng.normal(size=(len(labels), 4))
+    made = run(Spec("TripletLoss", {"mining": mining}, 4, engine), {"x": x, "y": np.array(labels)})
+    expected = triplet.of_rows(triplet.Options(mining=mining), x, labels, [])
+    found = [float(top) for top in made.forward()]
+    assert found[:2] == [0, 0]
+    assert_close(found[2:], [expected.d_ap, expected.d_an], tolerances.VALUE)
     assert not made.backward(1.0)["x"].any()
 
 
@@ -195,14 +198,14 @@ def check_mined(engine, options, x, labels, normalization=None):
     made = run(spec, {"x": x, "y": labels})
     found = made.forward()
     triplets = triplet.all_triplets(options, x, labels)
-    expected = triplet.of_rows(options, x, triplets, normalization)
+    expected = triplet.of_rows(options, x, labels, triplets, normalization)
     numbers = [expected.loss, expected.active, expected.d_ap, expected.d_an]
     for top, number in zip_equal(found, numbers):
         assert_close(top, number, tolerances.VALUE)
     gradients = made.backward(-1.3)
     # The triplets, and the number of active ones, stay as they are under a small step.
     slope = numeric.gradient(
-        lambda value: triplet.of_rows(options, value, triplets, normalization).loss, x
+        lambda value: triplet.of_rows(options, value, labels, triplets, normalization).loss, x
     )
     assert_close(gradients["x"], -1.3 * slope, tolerances.GRADIENT)
     assert not gradients["y"].any()

@@ -1,12 +1,15 @@
 #ifndef CAFFE_RANK_HARD_LOSS_LAYER_HPP_
 #define CAFFE_RANK_HARD_LOSS_LAYER_HPP_
 
+#include <stdint.h>
+
 #include <vector>
 
 #include "caffe/blob.hpp"
 #include "caffe/layer.hpp"
 #include "caffe/layers/metric_loss_layer.hpp"
 #include "caffe/proto/caffe.pb.h"
+#include "caffe/util/gpu_report.hpp"
 
 namespace caffe {
 
@@ -60,26 +63,38 @@ class RankHardLossLayer : public MetricLossLayer<Dtype> {
     bool by_anchor, by_positive;
   };
 
-  /// Ends the process where the labels are no integers or rows i and i + 1
-  /// are of different classes.
-  void CheckPairs(const Blob<Dtype>& labels) const;
+  /// What a group took, and the sum of its losses.
+  struct GroupTaken {
+    vector<Taken> negatives;
+    double loss;
+  };
+
+  /// Ends the process where the features or labels are none, or rows i and
+  /// i + 1 are of different classes.
+  void CheckInput(const vector<Blob<Dtype>*>& bottom) const;
+  void FailTooLarge() const;
+  /// The key of this forward's draws: of Caffe's generator in TRAIN only, so
+  /// that a test between two iterations does not change a training.
+  uint64_t DrawingKey() const;
+  void TakeNegatives(const Dtype* x, int anchor, const Dtype* products,
+                     const vector<int>& negatives, GroupTaken* group) const;
   /// Writes the tops and the normaliser, of the sums over the batch.
   void Report(double loss, double selected, double active,
               const vector<Blob<Dtype>*>& top);
 
   RankParameter param_;
   int num_, dim_, group_num_;
-  Blob<Dtype> anchors_;   // (strip x D): the anchors' rows
-  Blob<Dtype> products_;  // (strip x N): their Gram matrix with all rows
-  vector<Taken> taken_;   // cached for backward pass
-  Dtype normalizer_;      // cached for backward pass
+  Blob<Dtype> anchors_;       // (strip x D): the anchors' rows
+  Blob<Dtype> products_;      // (strip x N): their Gram matrix with all rows
+  vector<GroupTaken> taken_;  // cached for backward pass
+  Dtype normalizer_;          // cached for backward pass
 
   // GPU only.
-  int max_taken_;          // negatives that an anchor can take
-  Blob<int> taken_rows_;   // (groups x max_taken): taken_, cached for backward
-  Blob<int> hinges_;       // (groups x max_taken): which of the two are > 0
-  Blob<double> row_sums_;  // what each row or group adds to
-  Blob<double> report_;    // the sums, which alone are copied to the host
+  int max_taken_;         // negatives that an anchor can take
+  Blob<int> taken_rows_;  // (groups x max_taken): taken_, cached for backward
+  Blob<int> hinges_;      // (groups x max_taken): which of the two are > 0
+  Blob<double> group_sums_;  // what each group adds to the report
+  GpuReport<Dtype> report_;
 };
 
 }  // namespace caffe

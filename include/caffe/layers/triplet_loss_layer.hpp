@@ -9,10 +9,11 @@
 #include "caffe/layer.hpp"
 #include "caffe/layers/metric_loss_layer.hpp"
 #include "caffe/proto/caffe.pb.h"
-#include "caffe_metric/distance.hpp"
-#include "caffe_metric/triplet_all.hpp"
+#include "caffe/util/batch_distances.hpp"
+#include "caffe/util/gpu_report.hpp"
+#include "caffe_metric/pairs.hpp"
+#include "caffe_metric/triplet_listed.hpp"
 #include "caffe_metric/triplet_mining.hpp"
-#include "caffe_metric/triplet_rule.hpp"
 
 namespace caffe {
 
@@ -34,15 +35,19 @@ namespace caffe {
  * @param top output Blob vector (length 1 to 4), 0 axes each; only the first
  *        propagates
  *   -# the loss
- *   -# the fraction of triplets with @f$ \ell > 0 @f$
- *   -# the mean of @f$ d_{ap} @f$
- *   -# the mean of @f$ d_{an} @f$
+ *   -# the fraction of triplets with @f$ \ell > 0 @f$; of a mined batch, the
+ *      fraction of its pairs (a, p) that got one (HARDEST: of its anchors;
+ *      ALL: of its triplets)
+ *   -# the mean of @f$ d_{ap} @f$; of a mined batch, of the distances of all
+ *      pairs of one class
+ *   -# the mean of @f$ d_{an} @f$; of a mined batch, of the distances of all
+ *      pairs of two classes
  */
 template <typename Dtype>
 class TripletLossLayer : public MetricLossLayer<Dtype> {
  public:
   explicit TripletLossLayer(const LayerParameter& param)
-      : MetricLossLayer<Dtype>(param), triplet_capacity_(0) {}
+      : MetricLossLayer<Dtype>(param) {}
   virtual void LayerSetUp(const vector<Blob<Dtype>*>& bottom,
                           const vector<Blob<Dtype>*>& top);
   virtual void Reshape(const vector<Blob<Dtype>*>& bottom,
@@ -60,13 +65,6 @@ class TripletLossLayer : public MetricLossLayer<Dtype> {
  protected:
   enum Layout { GROUPS = 1, MINED = 2, ROWS = 3, WEIGHTED_ROWS = 4 };
 
-  /// A triplet whose loss was added, with what backward needs of it.
-  struct Term {
-    caffe_metric::Triplet rows;
-    Dtype slope_ap, slope_an;  // of the loss, times the triplet's weight
-    bool swapped;              // d_an is the distance of p and n
-  };
-
   virtual void Forward_cpu(const vector<Blob<Dtype>*>& bottom,
                            const vector<Blob<Dtype>*>& top);
   virtual void Forward_gpu(const vector<Blob<Dtype>*>& bottom,
@@ -78,69 +76,59 @@ class TripletLossLayer : public MetricLossLayer<Dtype> {
                             const vector<bool>& propagate_down,
                             const vector<Blob<Dtype>*>& bottom);
 
-  /// Whether every triplet of the batch meets: then nothing is listed.
-  bool dense() const {
-    return layout_ == MINED && mining_ == caffe_metric::ALL;
-  }
-  /// The triplets that the bottoms' layout names.
-  void ListTriplets();
-  /// The triplets that mining finds.
-  void MineTriplets(const vector<Blob<Dtype>*>& bottom);
-  /// Adds up the losses of triplets_ and fills terms_.
+  /// Where the rows of a listed triplet lie: of three bottoms its row, of one
+  /// a group of rows.
+  struct Listed {
+    const Dtype* x[3];  // anchors, positives, negatives
+    Dtype* dx[3];
+    int groups, negatives, group_rows;
+  };
+  Listed ListedRows(const vector<Blob<Dtype>*>& bottom) const;
+  /// The losses of the triplets that the bottoms name, and terms_.
   void AddListed(const vector<Blob<Dtype>*>& bottom,
                  caffe_metric::TripletStats* stats);
-  /// Adds up all losses of a mined batch and, if asked, fills gradient_.
-  void AddAll(const vector<Blob<Dtype>*>& bottom, bool with_gradient,
-              caffe_metric::TripletStats* stats);
-  void AddStripGradient(int begin, int end, const Dtype* x);
-  /// Rows [begin, end) of the batch's distances, into distances_.
-  void StripDistances(int begin, int end, const Dtype* x);
-  /// Prepares the rows of a batch for its Gram matrix.
-  void PrepareRows(const Dtype* x, int strip);
-  // The same on the GPU. The report adds up there, and is copied once.
-  void CheckInputGpu(const vector<Blob<Dtype>*>& bottom);
-  void MineTripletsGpu(const vector<Blob<Dtype>*>& bottom, uint64_t key);
+  void AddListedGradient(Dtype scale, const vector<bool>& propagate_down,
+                         const vector<Blob<Dtype>*>& bottom);
+  /// The losses of a mined batch and, if asked, the gradient of their sum.
+  void AddMined(const vector<Blob<Dtype>*>& bottom, bool with_gradient,
+                caffe_metric::TripletStats* stats,
+                caffe_metric::PairSums* pairs);
+  /// Ends the process where a distance is not finite, or does nothing.
+  void CheckDistances(const vector<Blob<Dtype>*>& bottom) const;
+  /// The key of this forward's draws: of Caffe's generator in TRAIN only, so
+  /// that a test between two iterations does not change a training.
+  uint64_t MiningKey() const;
+  // The same on the GPU. The sums go to report_, and are copied once.
   void AddListedGpu(const vector<Blob<Dtype>*>& bottom);
-  void AddAllGpu(const vector<Blob<Dtype>*>& bottom, bool with_gradient);
-  void AddStripGradientGpu(int begin, int rows, const Dtype* x);
-  void StripDistancesGpu(int begin, int rows, const Dtype* x);
-  void PrepareRowsGpu(const Dtype* x, int strip);
+  void AddMinedGpu(const vector<Blob<Dtype>*>& bottom, bool with_gradient);
+  void MineStripGpu(int begin, int end, const Dtype* d, const Dtype* labels);
   /// Writes the tops and the normaliser.
   void Report(const caffe_metric::TripletStats& stats,
+              const caffe_metric::PairSums& pairs,
               const vector<Blob<Dtype>*>& top);
 
   Layout layout_;
   caffe_metric::Mining mining_;
-  caffe_metric::Metric<Dtype> metric_;
-  caffe_metric::TripletRule<Dtype> rule_;
-  bool swap_, use_pair_;
+  caffe_metric::TripletOptions<Dtype> options_;
   int group_size_;       // rows a group, in the layout GROUPS
   int feature_bottoms_;  // bottoms that are features
   int num_, dim_;
 
-  vector<caffe_metric::Triplet> triplets_;  // listed
-  vector<Term> terms_;                      // cached for backward pass
-  Dtype normalizer_;                        // cached for backward pass
-  bool has_gradient_;                       // gradient_ is of this forward
-  Blob<Dtype> gradient_;                    // (N x D): of the sum of all losses
-  Blob<Dtype> prepared_;   // (N x D): see include/caffe_metric/gram.hpp
-  Blob<Dtype> row_norms_;  // (N)
-  Blob<Dtype> row_sums_;   // (N)
-  Blob<Dtype> distances_;  // (strip x N)
-  Blob<Dtype> slopes_;     // (strip x N): derivatives by the distances
+  Dtype normalizer_;   // cached for backward pass
+  Blob<Dtype> terms_;  // listed triplets' terms, cached for backward pass
+  BatchDistances<Dtype> distances_;  // of a mined batch, with its gradient
+  bool has_gradient_;                // which is of this forward
+  uint64_t key_;                     // of the draws of this forward
+  vector<caffe_metric::TripletStats> anchor_stats_;
+  vector<caffe_metric::PairSums> anchor_pairs_;
 
   // GPU only.
-  int triplet_capacity_;         // of the two blobs that follow
-  Blob<int> mined_;              // (capacity x 3): triplets_
-  Blob<Dtype> cached_terms_;     // terms_
-  Blob<int> pair_offsets_;       // (N + 1): an anchor's first in mined_
-  Blob<double> means_;           // (D): of the features
+  Blob<double> row_pairs_;       // (N x 4): PairSums
   Blob<Dtype> thresholds_;       // scratch of ALL with HINGE: d_ap + margin,
   Blob<double> threshold_sums_;  // their sums,
   Blob<int> threshold_counts_;   // and the negatives between them
-  Blob<double> bad_rows_;        // (N): rows that are no valid input
-  Blob<double> row_reports_;     // what each block adds to the report
-  Blob<double> report_;          // which alone is copied to the host
+  Blob<double> row_sums_;        // what each block adds to the report
+  GpuReport<Dtype> report_;
 };
 
 }  // namespace caffe

@@ -26,9 +26,11 @@ class TripletLossLayer(MetricLossLayer):
              4: the same and weights, one a row
     top 0    the loss: the sum over the triplets, divided by 2 x groups, or, of a mined batch, by
              the number of triplets with a loss > 0; or by what `normalization` says
-    top 1    optional: fraction of triplets with a loss > 0
-    top 2    optional: mean d_ap, in the units of `distance`
-    top 3    optional: mean d_an, in the units of `distance`
+    top 1    optional: fraction of triplets with a loss > 0; of a mined batch, of its pairs (a, p)
+             that got one (HARDEST: of its anchors; ALL: of its triplets)
+    top 2    optional: mean d_ap, in the units of `distance`; of a mined batch, the mean distance
+             of all pairs of one class
+    top 3    optional: mean d_an; of a mined batch, the mean distance of all pairs of two classes
 
     HINGE  max(0, d_ap - d_an + margin)         Schroff et al. 2015, equation 3
     RATIO  max(0, 1 - d_an / (d_ap + margin))   Wohlhart & Lepetit 2015, equation 3

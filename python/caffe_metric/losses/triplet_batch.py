@@ -27,23 +27,28 @@ def triplet_batch(
     The gradient is that of the sum of losses. The function is called at most once.
     """
     batch = _distances(options, x, backend)
+    pairs = np.zeros(4)
     if mining != "ALL":
-        triplets = _mined(options, mining, batch, labels, key, backend)
-        return backend.listed_triplets(options, batch, *triplets)
+        triplets = _mined(options, mining, batch, labels, key, backend, pairs)
+        sums, gradient = backend.listed_triplets(options, batch, *triplets)
+        _report(sums, len(x) if mining == "HARDEST" else pairs[0], pairs)
+        return sums, gradient
+    collected = backend.GramGradient(batch) if with_gradient else None
+    sums = _all(options, batch, labels, backend, collected, pairs)
+    _report(sums, sums.count, pairs)
     if with_gradient:
-        gradient = backend.GramGradient(batch)
-        return _all(options, batch, labels, backend, gradient), gradient.result
+        return sums, collected.result
 
     def again():
         return triplet_batch(options, mining, x, labels, key, backend)[1]()
 
-    return _all(options, batch, labels, backend, None), again
+    return sums, again
 
 
 def mined_triplets(options: TripletOptions, mining: str, x, labels, key: int, backend):
     """Row numbers of the anchors, positives and negatives of SEMIHARD, VIOLATING or HARDEST."""
     batch = _distances(options, x, backend)
-    return _mined(options, mining, batch, labels, key, backend)[:3]
+    return _mined(options, mining, batch, labels, key, backend, np.zeros(4))[:3]
 
 
 def _distances(options, x, backend):
@@ -70,21 +75,39 @@ def every_triplet(labels):
     return a[pair], p[pair], n
 
 
-def _mined(options, mining, batch, labels, key, backend):
-    """Row numbers of the anchors, positives and negatives, and d_ap and d_an."""
+def _report(sums, candidates, pairs):
+    """What the tops say: of the batch, not of what was picked of it.
+
+    candidates  pairs (a, p), anchors or triplets, by what can have a triplet with a loss > 0
+    pairs       of backend.pair_sums
+    """
+    same, others, of_same, of_others = pairs
+    if not np.isfinite(of_same + of_others):
+        raise ValueError(TOO_LARGE)
+    sums.means = (
+        sums.active / max(candidates, 1),
+        of_same / max(same, 1),
+        of_others / max(others, 1),
+    )
+
+
+def _mined(options, mining, batch, labels, key, backend, pairs):
+    """Row numbers of the anchors, positives and negatives, and d_ap and d_an. Adds to pairs."""
     parts = []
     for rows in strips(len(labels)):
         d = batch.strip(rows)
+        pairs += backend.pair_sums(d, rows, labels)
         a, p, n = backend.mine(mining, d, rows, labels, options.margin, key)
         parts.append((a, p, n, d[a - rows[0], p], d[a - rows[0], n]))
     return tuple(np.concatenate(column) for column in zip(*parts))
 
 
-def _all(options, batch, labels, backend, gradient) -> TripletSums:
+def _all(options, batch, labels, backend, gradient, pairs) -> TripletSums:
     total = TripletSums()
     whole = len(labels) ** 2 <= STRIP
     for rows in _class_strips(labels) if options.swap and not whole else strips(len(labels)):
         d = batch.strip(rows)
+        pairs += backend.pair_sums(d, rows, labels)
         sums, slopes = backend.all_triplets(options, d, rows, labels)
         total += sums
         if gradient is not None:

@@ -24,6 +24,7 @@ __all__ = [
     "norm_backward",
     "norm_forward",
     "pair_products",
+    "pair_sums",
     "products_gradient",
     "rank_hard_select",
     "target_curve",
@@ -41,11 +42,12 @@ class GramDistances:
     def __init__(self, distance, x):
         self.distance, self.x = distance, x
         self.kind = _DISTANCE[distance.kind]
-        self.norms = np.zeros(len(x), x.dtype)
+        self.squares = np.zeros(len(x), x.dtype)
+        self.lengths = np.zeros(len(x), x.dtype)
         self.u = x
         if distance.kind != LP:
             self.u = np.empty_like(x)
-            _core.prepare_rows(self.kind, x, self.u, self.norms)
+            _core.prepare_rows(self.kind, x, self.u, self.squares, self.lengths)
 
     def strip(self, rows):
         """d(x_i, x_j) for i in rows and every j, of shape (len(rows), N)."""
@@ -54,7 +56,7 @@ class GramDistances:
         else:
             d = _rows(self.u, rows) @ self.u.T
         p, eps = self.distance.p, self.distance.eps
-        _core.gram_to_distances(self.kind, p, eps, rows, self.u, self.norms, d)
+        _core.gram_to_distances(self.kind, p, eps, rows, self.u, self.squares, d)
         return d
 
 
@@ -72,7 +74,9 @@ class GramGradient(gram.GramGradient):
     def result(self):
         batch = self.batch
         if batch.distance.kind != LP:
-            _core.finish_gradient(batch.kind, batch.u, batch.norms, self.sums, self.gradient)
+            _core.finish_gradient(
+                batch.kind, batch.x, batch.u, batch.lengths, self.sums, self.gradient
+            )
         return self.gradient
 
 
@@ -97,14 +101,13 @@ def mine(mining: str, d, rows, labels, margin: float, key: int) -> Triplets:
 def listed_triplets(options: TripletOptions, batch, a, p, n, d_ap, d_an):
     """As the reference, with the distances taken from the rows anew."""
     triplets = np.stack((a, p, n), axis=1)
-    slopes = np.empty((len(a), 2), batch.x.dtype)
-    swapped = np.empty(len(a), bool)
+    terms = np.empty((len(a), _core.LISTED_TERM_SIZE), batch.x.dtype)
     own = _options(options)
-    stats = _core.listed_triplets(own, batch.x, triplets, slopes, swapped)
+    stats = _core.listed_triplets(own, batch.x, triplets, terms)
 
     def gradient():
         out = np.zeros_like(batch.x)
-        _core.listed_gradient(own, batch.x, triplets, slopes, swapped, out)
+        _core.listed_gradient(own, batch.x, triplets, terms, out)
         return out
 
     return _sums(stats), gradient
@@ -114,11 +117,12 @@ def all_triplets(options: TripletOptions, d, rows, labels):
     if options.swap and len(rows) < len(labels):
         return all_triplets_of_classes(options, d, rows, labels)
     slopes = np.zeros_like(d)
-    loss = _LOSS[options.losstype]
-    stats = _core.all_triplets(
-        loss, options.margin, options.swap, options.use_pair, d, rows, labels, slopes
-    )
+    stats = _core.all_triplets(_options(options), d, rows, labels, slopes)
     return _sums(stats), slopes
+
+
+def pair_sums(d, rows, labels):
+    return np.array(_core.pair_sums(d, rows, labels))
 
 
 def rank_hard_select(products, anchors, labels, parameters, key: int):

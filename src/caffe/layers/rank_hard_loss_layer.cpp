@@ -3,11 +3,15 @@
 
 #include "caffe/layers/rank_hard_loss_layer.hpp"
 #include "caffe/util/math_functions.hpp"
+#include "caffe/util/parallel_rows.hpp"
 #include "caffe_metric/rank_hard.hpp"
 #include "caffe_metric/strips.hpp"
 #include "caffe_metric/vector_ops.hpp"
 
 namespace caffe {
+
+// Groups that a thread takes at once.
+const int kGrain = 16;
 
 template <typename Dtype>
 void RankHardLossLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
@@ -49,14 +53,28 @@ void RankHardLossLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
 }
 
 template <typename Dtype>
-void RankHardLossLayer<Dtype>::CheckPairs(const Blob<Dtype>& labels) const {
-  this->CheckLabels(labels);
-  const Dtype* label = labels.cpu_data();
+void RankHardLossLayer<Dtype>::CheckInput(
+    const vector<Blob<Dtype>*>& bottom) const {
+  this->CheckFinite(*bottom[0], "features");
+  this->CheckLabels(*bottom[1]);
+  const Dtype* label = bottom[1]->cpu_data();
   for (int i = 0; i < num_; i += param_.pair_size()) {
     CHECK_EQ(label[i], label[i + 1])
         << this->Title() << ": rows " << i << " and " << i + 1
         << " are an anchor and its positive, but have different labels";
   }
+}
+
+template <typename Dtype>
+void RankHardLossLayer<Dtype>::FailTooLarge() const {
+  LOG(FATAL) << this->Title() << ": the features are too large: a product of "
+             << "two rows is beyond the largest number; put a Norm layer "
+             << "before this one";
+}
+
+template <typename Dtype>
+uint64_t RankHardLossLayer<Dtype>::DrawingKey() const {
+  return this->phase_ == TRAIN ? this->DrawKey() : 0;
 }
 
 template <typename Dtype>
@@ -74,55 +92,77 @@ void RankHardLossLayer<Dtype>::Report(double loss, double selected,
 template <typename Dtype>
 void RankHardLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
                                            const vector<Blob<Dtype>*>& top) {
-  this->CheckFinite(*bottom[0], "features");
-  CheckPairs(*bottom[1]);
+  CheckInput(bottom);
   const Dtype* x = bottom[0]->cpu_data();
   const Dtype* label = bottom[1]->cpu_data();
-  const Dtype margin = param_.margin();
   const int pair_size = param_.pair_size();
-  const uint64_t key = this->DrawKey();
+  const size_t group_step = static_cast<size_t>(pair_size) * dim_;
+  const uint64_t key = DrawingKey();
   const caffe_metric::RankDraw draw = caffe_metric::rank_draw(
       param_.neg_num(), param_.hard_ratio(), param_.rand_ratio());
   const int strip = caffe_metric::strip_rows(group_num_, num_);
   anchors_.Reshape(strip, dim_, 1, 1);
   products_.Reshape(strip, num_, 1, 1);
-  taken_.clear();
-  double loss = 0;
-  double selected = 0;
-  double active = 0;
-  vector<int> negatives;
+  taken_.resize(group_num_);
+  Dtype* anchors = anchors_.mutable_cpu_data();
+  Dtype* products = products_.mutable_cpu_data();
   for (int begin = 0; begin < group_num_; begin += strip) {
     const int end = std::min(begin + strip, group_num_);
     for (int g = begin; g < end; ++g) {
-      caffe_copy(dim_, x + g * pair_size * dim_,
-                 anchors_.mutable_cpu_data() + (g - begin) * dim_);
+      caffe_copy(dim_, x + g * group_step,
+                 anchors + static_cast<size_t>(g - begin) * dim_);
     }
     caffe_cpu_gemm<Dtype>(CblasNoTrans, CblasTrans, end - begin, num_, dim_,
-                          Dtype(1), anchors_.cpu_data(), x, Dtype(0),
-                          products_.mutable_cpu_data());
-    for (int g = begin; g < end; ++g) {
-      const int anchor = g * pair_size;
-      const Dtype* products = products_.cpu_data() + (g - begin) * num_;
-      const Dtype* positive = x + (anchor + 1) * dim_;
-      const Dtype s_positive = -products[anchor + 1];
-      caffe_metric::rank_negatives(draw, margin, key, anchor, num_, products,
-                                   label, &negatives);
-      for (size_t k = 0; k < negatives.size(); ++k) {
-        const int j = negatives[k];
-        const Dtype by_anchor =
-            caffe_metric::rank_violation(margin, s_positive, -products[j]);
-        const Dtype by_positive = caffe_metric::rank_violation(
-            margin, s_positive,
-            -caffe_metric::dot(dim_, positive, x + j * dim_));
-        const Taken taken = {anchor, j, by_anchor > 0, by_positive > 0};
-        taken_.push_back(taken);
-        loss += by_anchor + std::max(by_positive, Dtype(0));
-        selected += 2;
-        active += taken.by_anchor + taken.by_positive;
+                          Dtype(1), anchors, x, Dtype(0), products);
+    ParallelRows(end - begin, kGrain, [=](int from, int to) {
+      vector<int> negatives;
+      for (int row = from; row < to; ++row) {
+        const int anchor = (begin + row) * pair_size;
+        const Dtype* own = products + static_cast<size_t>(row) * num_;
+        if (!caffe_metric::all_finite(num_, own)) {
+          FailTooLarge();
+        }
+        caffe_metric::rank_negatives(draw, Dtype(param_.margin()), key, anchor,
+                                     num_, own, label, &negatives);
+        TakeNegatives(x, anchor, own, negatives, &taken_[begin + row]);
       }
+    });
+  }
+  double loss = 0;
+  double selected = 0;
+  double active = 0;
+  for (int g = 0; g < group_num_; ++g) {
+    loss += taken_[g].loss;
+    for (size_t k = 0; k < taken_[g].negatives.size(); ++k) {
+      const Taken& taken = taken_[g].negatives[k];
+      selected += 2;
+      active += taken.by_anchor + taken.by_positive;
     }
   }
   Report(loss, selected, active, top);
+}
+
+template <typename Dtype>
+void RankHardLossLayer<Dtype>::TakeNegatives(const Dtype* x, int anchor,
+                                             const Dtype* products,
+                                             const vector<int>& negatives,
+                                             GroupTaken* group) const {
+  const Dtype margin = param_.margin();
+  const Dtype s_positive = -products[anchor + 1];
+  const Dtype* positive = x + static_cast<size_t>(anchor + 1) * dim_;
+  group->loss = 0;
+  group->negatives.clear();
+  for (size_t k = 0; k < negatives.size(); ++k) {
+    const int j = negatives[k];
+    const Dtype by_anchor =
+        caffe_metric::rank_violation(margin, s_positive, -products[j]);
+    const Dtype by_positive = caffe_metric::rank_violation(
+        margin, s_positive,
+        -caffe_metric::dot(dim_, positive, x + static_cast<size_t>(j) * dim_));
+    const Taken taken = {anchor, j, by_anchor > 0, by_positive > 0};
+    group->negatives.push_back(taken);
+    group->loss += by_anchor + std::max(by_positive, Dtype(0));
+  }
 }
 
 template <typename Dtype>
@@ -139,19 +179,21 @@ void RankHardLossLayer<Dtype>::Backward_cpu(
   const Dtype scale = top[0]->cpu_diff()[0] / normalizer_;
   const Dtype* x = bottom[0]->cpu_data();
   Dtype* dx = bottom[0]->mutable_cpu_diff();
-  for (size_t t = 0; t < taken_.size(); ++t) {
-    const int i = taken_[t].anchor * dim_;
-    const int p = i + dim_;
-    const int j = taken_[t].negative * dim_;
-    // Of -x_i . x_p, x_i . x_j and x_p . x_j.
-    const Dtype of_positive =
-        scale * (taken_[t].by_anchor + taken_[t].by_positive);
-    const Dtype of_anchor = taken_[t].by_anchor ? scale : Dtype(0);
-    const Dtype of_second = taken_[t].by_positive ? scale : Dtype(0);
-    for (int k = 0; k < dim_; ++k) {
-      dx[i + k] += of_anchor * x[j + k] - of_positive * x[p + k];
-      dx[p + k] += of_second * x[j + k] - of_positive * x[i + k];
-      dx[j + k] += of_anchor * x[i + k] + of_second * x[p + k];
+  for (int g = 0; g < group_num_; ++g) {
+    for (size_t t = 0; t < taken_[g].negatives.size(); ++t) {
+      const Taken& taken = taken_[g].negatives[t];
+      const size_t i = static_cast<size_t>(taken.anchor) * dim_;
+      const size_t p = i + dim_;
+      const size_t j = static_cast<size_t>(taken.negative) * dim_;
+      // Of -x_i . x_p, x_i . x_j and x_p . x_j.
+      const Dtype of_positive = scale * (taken.by_anchor + taken.by_positive);
+      const Dtype of_anchor = taken.by_anchor ? scale : Dtype(0);
+      const Dtype of_second = taken.by_positive ? scale : Dtype(0);
+      for (int k = 0; k < dim_; ++k) {
+        dx[i + k] += of_anchor * x[j + k] - of_positive * x[p + k];
+        dx[p + k] += of_second * x[j + k] - of_positive * x[i + k];
+        dx[j + k] += of_anchor * x[i + k] + of_second * x[p + k];
+      }
     }
   }
 }

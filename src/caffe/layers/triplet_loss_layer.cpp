@@ -3,14 +3,18 @@
 
 #include "caffe/layers/triplet_loss_layer.hpp"
 #include "caffe/util/math_functions.hpp"
-#include "caffe_metric/gram.hpp"
-#include "caffe_metric/strips.hpp"
+#include "caffe/util/parallel_rows.hpp"
+#include "caffe_metric/triplet_anchor.hpp"
 
 namespace caffe {
 
-using caffe_metric::Triplet;
+using caffe_metric::kListedTermSize;
+using caffe_metric::ListedTerm;
+using caffe_metric::PairSums;
 using caffe_metric::TripletStats;
-using caffe_metric::TripletTerm;
+
+// Anchors that a thread takes at once.
+const int kGrain = 16;
 
 template <typename Dtype>
 void TripletLossLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
@@ -20,21 +24,24 @@ void TripletLossLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
   layout_ = static_cast<Layout>(bottom.size());
   feature_bottoms_ = layout_ < ROWS ? 1 : 3;
   mining_ = static_cast<caffe_metric::Mining>(param.mining());
-  metric_.distance = static_cast<caffe_metric::Distance>(param.distance());
-  metric_.p = param.p();
-  metric_.eps = param.eps();
-  rule_.type = static_cast<caffe_metric::TripletLossType>(param.losstype());
-  rule_.margin = param.margin();
-  swap_ = param.swap();
-  use_pair_ = param.use_pair();
+  caffe_metric::Metric<Dtype>& metric = options_.metric;
+  metric.distance = static_cast<caffe_metric::Distance>(param.distance());
+  metric.p = param.p();
+  metric.eps = param.eps();
+  caffe_metric::TripletRule<Dtype>& rule = options_.rule;
+  rule.type = static_cast<caffe_metric::TripletLossType>(param.losstype());
+  rule.margin = param.margin();
+  options_.swap = param.swap();
+  options_.use_pair = param.use_pair();
+  distances_.set_metric(metric);
   CHECK(param.num_negatives() >= 1 && param.num_negatives() < 1u << 30)
       << this->Title() << ": num_negatives is " << param.num_negatives()
       << ", must be >= 1 and < 2^30";
   group_size_ = 2 + param.num_negatives();
-  CHECK(rule_.type != caffe_metric::RATIO || rule_.margin > 0)
+  CHECK(rule.type != caffe_metric::RATIO || rule.margin > 0)
       << this->Title() << ": margin is " << param.margin()
       << ", RATIO needs a margin > 0";
-  CHECK(metric_.distance != caffe_metric::LP || metric_.p > 0)
+  CHECK(metric.distance != caffe_metric::LP || metric.p > 0)
       << this->Title() << ": p is " << param.p() << ", LP needs p > 0";
 }
 
@@ -68,239 +75,190 @@ void TripletLossLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
 }
 
 template <typename Dtype>
-void TripletLossLayer<Dtype>::ListTriplets() {
-  if (layout_ == GROUPS) {
-    for (int anchor = 0; anchor < num_; anchor += group_size_) {
-      for (int k = 2; k < group_size_; ++k) {
-        const Triplet triplet = {anchor, anchor + 1, anchor + k};
-        triplets_.push_back(triplet);
-      }
-    }
-    return;
-  }
-  for (int i = 0; i < num_; ++i) {
-    const Triplet triplet = {i, i, i};
-    triplets_.push_back(triplet);
-  }
-}
-
-template <typename Dtype>
-void TripletLossLayer<Dtype>::PrepareRows(const Dtype* x, int strip) {
-  distances_.Reshape(strip, num_, 1, 1);
-  prepared_.Reshape(num_, dim_, 1, 1);
-  row_norms_.Reshape(num_, 1, 1, 1);
-  if (metric_.distance != caffe_metric::LP) {
-    caffe_metric::prepare_rows(metric_.distance, num_, dim_, x,
-                               prepared_.mutable_cpu_data(),
-                               row_norms_.mutable_cpu_data());
-  }
-}
-
-template <typename Dtype>
-void TripletLossLayer<Dtype>::StripDistances(int begin, int end,
-                                             const Dtype* x) {
-  const bool by_gram = metric_.distance != caffe_metric::LP;
-  const Dtype* u = by_gram ? prepared_.cpu_data() : x;
-  Dtype* distances = distances_.mutable_cpu_data();
-  if (by_gram) {
-    caffe_cpu_gemm<Dtype>(CblasNoTrans, CblasTrans, end - begin, num_, dim_,
-                          Dtype(1), u + begin * dim_, u, Dtype(0), distances);
-  }
-  for (int i = begin; i < end; ++i) {
-    caffe_metric::gram_to_distances(metric_, i, num_, dim_, u,
-                                    row_norms_.cpu_data(),
-                                    distances + (i - begin) * num_);
-  }
-}
-
-template <typename Dtype>
-void TripletLossLayer<Dtype>::MineTriplets(const vector<Blob<Dtype>*>& bottom) {
-  const Dtype* x = bottom[0]->cpu_data();
-  const uint64_t key = mining_ == caffe_metric::HARDEST ? 0 : this->DrawKey();
-  const int strip = caffe_metric::strip_rows(num_, num_);
-  PrepareRows(x, strip);
-  for (int begin = 0; begin < num_; begin += strip) {
-    const int end = std::min(begin + strip, num_);
-    StripDistances(begin, end, x);
-    for (int i = begin; i < end; ++i) {
-      caffe_metric::mine_anchor(mining_, rule_.margin, key, i, num_,
-                                distances_.cpu_data() + (i - begin) * num_,
-                                bottom[1]->cpu_data(), &triplets_);
+typename TripletLossLayer<Dtype>::Listed TripletLossLayer<Dtype>::ListedRows(
+    const vector<Blob<Dtype>*>& bottom) const {
+  const bool apart = layout_ >= ROWS;
+  Listed rows;
+  for (int role = 0; role < 3; ++role) {
+    rows.x[role] = bottom[apart ? role : 0]->cpu_data();
+    rows.dx[role] = NULL;
+    if (!apart) {
+      rows.x[role] += role * dim_;
     }
   }
+  rows.group_rows = apart ? 1 : group_size_;
+  rows.groups = num_ / rows.group_rows;
+  rows.negatives = apart ? 1 : group_size_ - 2;
+  return rows;
 }
 
 template <typename Dtype>
 void TripletLossLayer<Dtype>::AddListed(const vector<Blob<Dtype>*>& bottom,
                                         TripletStats* stats) {
-  const bool apart = layout_ >= ROWS;
-  const Dtype* anchors = bottom[0]->cpu_data();
-  const Dtype* positives = bottom[apart ? 1 : 0]->cpu_data();
-  const Dtype* negatives = bottom[apart ? 2 : 0]->cpu_data();
+  const Listed rows = ListedRows(bottom);
   const Dtype* weights =
       layout_ == WEIGHTED_ROWS ? bottom[3]->cpu_data() : NULL;
-  Dtype d_ap = 0;
-  for (size_t t = 0; t < triplets_.size(); ++t) {
-    const Triplet& rows = triplets_[t];
-    const Dtype* a = anchors + rows.anchor * dim_;
-    const Dtype* p = positives + rows.positive * dim_;
-    const Dtype* n = negatives + rows.negative * dim_;
-    const Dtype weight = weights ? weights[t] : Dtype(1);
-    // The negatives of a group share one pair.
-    const bool new_pair = t == 0 || rows.anchor != triplets_[t - 1].anchor ||
-                          rows.positive != triplets_[t - 1].positive;
-    if (new_pair) {
-      d_ap = caffe_metric::row_distance(metric_, dim_, a, p);
+  terms_.Reshape(rows.groups * rows.negatives, kListedTermSize, 1, 1);
+  ListedTerm<Dtype>* term =
+      reinterpret_cast<ListedTerm<Dtype>*>(terms_.mutable_cpu_data());
+  caffe_metric::DistanceSums<Dtype> ap;
+  for (int g = 0; g < rows.groups; ++g) {
+    const size_t at = static_cast<size_t>(g) * rows.group_rows * dim_;
+    const Dtype weight = weights ? weights[g] : Dtype(1);
+    for (int k = 0; k < rows.negatives; ++k) {
+      *term++ = caffe_metric::add_listed(
+          options_, dim_, rows.x[0] + at, rows.x[1] + at,
+          rows.x[2] + at + k * dim_, weight, k == 0, &ap, stats);
     }
-    Dtype d_an = caffe_metric::row_distance(metric_, dim_, a, n);
-    bool swapped = false;
-    if (swap_) {
-      const Dtype d_pn = caffe_metric::row_distance(metric_, dim_, p, n);
-      swapped = caffe_metric::takes_swapped(d_an, d_pn);
-      d_an = swapped ? d_pn : d_an;
-    }
-    if (!caffe_metric::is_finite(d_ap + d_an)) {
-      for (int i = 0; i < feature_bottoms_; ++i) {
-        this->CheckFinite(*bottom[i], "features");
-      }
-    }
-    const TripletTerm<Dtype> loss =
-        caffe_metric::triplet_term(rule_, d_ap, d_an);
-    stats->add(loss.loss, weight, d_ap, d_an);
-    Term term = {rows, weight * loss.slope_ap, weight * loss.slope_an, swapped};
-    if (use_pair_ && new_pair) {
-      stats->loss += weight * d_ap;
-      term.slope_ap += weight;
-    }
-    terms_.push_back(term);
+  }
+  if (!caffe_metric::is_finite(stats->d_ap + stats->d_an)) {
+    CheckDistances(bottom);
   }
 }
 
 template <typename Dtype>
-void TripletLossLayer<Dtype>::AddAll(const vector<Blob<Dtype>*>& bottom,
-                                     bool with_gradient, TripletStats* stats) {
-  const Dtype* x = bottom[0]->cpu_data();
+void TripletLossLayer<Dtype>::CheckDistances(
+    const vector<Blob<Dtype>*>& bottom) const {
+  for (int i = 0; i < feature_bottoms_; ++i) {
+    this->CheckFinite(*bottom[i], "features");
+  }
+  LOG(FATAL) << this->Title() << ": the features are too large: a distance of "
+             << "two rows is beyond the largest number";
+}
+
+template <typename Dtype>
+uint64_t TripletLossLayer<Dtype>::MiningKey() const {
+  const bool draws =
+      mining_ == caffe_metric::SEMIHARD || mining_ == caffe_metric::VIOLATING;
+  return draws && this->phase_ == TRAIN ? this->DrawKey() : 0;
+}
+
+template <typename Dtype>
+void TripletLossLayer<Dtype>::AddMined(const vector<Blob<Dtype>*>& bottom,
+                                       bool with_gradient, TripletStats* stats,
+                                       PairSums* pairs) {
   const Dtype* labels = bottom[1]->cpu_data();
   // swap meets rows of other anchors: it needs all of them at once.
-  const int strip = swap_ ? num_ : caffe_metric::strip_rows(num_, 2 * num_);
-  PrepareRows(x, strip);
-  slopes_.Reshape(strip, num_, 1, 1);
-  gradient_.Reshape(num_, dim_, 1, 1);
-  row_sums_.Reshape(num_, 1, 1, 1);
-  caffe_set(gradient_.count(), Dtype(0), gradient_.mutable_cpu_data());
-  caffe_set(num_, Dtype(0), row_sums_.mutable_cpu_data());
-  vector<int> positives, negatives;
-  for (int begin = 0; begin < num_; begin += strip) {
-    const int end = std::min(begin + strip, num_);
-    StripDistances(begin, end, x);
-    Dtype* all_slopes = slopes_.mutable_cpu_data();
-    caffe_set((end - begin) * num_, Dtype(0), all_slopes);
-    const caffe_metric::SwapMatrices<Dtype> matrices = {distances_.cpu_data(),
-                                                        all_slopes, num_};
-    for (int i = begin; i < end; ++i) {
-      const Dtype* d = distances_.cpu_data() + (i - begin) * num_;
-      Dtype* slopes = all_slopes + (i - begin) * num_;
-      caffe_metric::split_by_class(i, num_, labels, &positives, &negatives);
-      if (rule_.type == caffe_metric::HINGE && !swap_) {
-        caffe_metric::hinge_of_all(rule_.margin, d, positives, negatives,
-                                   slopes, stats);
-      } else {
-        caffe_metric::loss_of_all(rule_, d, swap_ ? &matrices : NULL, positives,
-                                  negatives, slopes, stats);
+  distances_.Reshape(num_, dim_, true, options_.swap);
+  distances_.Prepare_cpu(bottom[0]->cpu_data());
+  if (with_gradient) {
+    distances_.StartGradient_cpu();
+  }
+  anchor_stats_.assign(num_, TripletStats());
+  anchor_pairs_.resize(num_);
+  TripletStats* anchor_stats = anchor_stats_.data();
+  PairSums* anchor_pairs = anchor_pairs_.data();
+  for (int begin = 0; begin < num_; begin += distances_.strip()) {
+    const int end = std::min(begin + distances_.strip(), num_);
+    const Dtype* d = distances_.Strip_cpu(begin, end);
+    Dtype* slopes = distances_.slopes_cpu();
+    caffe_set((end - begin) * num_, Dtype(0), slopes);
+    const caffe_metric::SwapMatrices<Dtype> matrices = {d, slopes, num_};
+    // With swap an anchor writes derivatives of other rows, too.
+    const int grain = options_.swap ? num_ : kGrain;
+    ParallelRows(end - begin, grain, [=, &matrices](int from, int to) {
+      caffe_metric::AnchorWork work;
+      for (int row = from; row < to; ++row) {
+        const int i = begin + row;
+        const size_t at = static_cast<size_t>(row) * num_;
+        anchor_pairs[i] =
+            caffe_metric::pair_sums(i, num_, d + at, labels[i], labels);
+        if (anchor_pairs[i].is_finite()) {
+          caffe_metric::add_anchor(options_, mining_, key_, i, num_, d + at,
+                                   labels, options_.swap ? &matrices : NULL,
+                                   slopes + at, &work, &anchor_stats[i]);
+        }
       }
-      if (use_pair_) {
-        caffe_metric::pairs_of_all(d, positives, negatives, slopes, stats);
-      }
-    }
+    });
     if (with_gradient) {
-      AddStripGradient(begin, end, x);
+      distances_.AddGradient_cpu(begin, end);
     }
   }
-  if (with_gradient && metric_.distance != caffe_metric::LP) {
-    caffe_metric::finish_gradient(metric_.distance, num_, dim_,
-                                  prepared_.cpu_data(), row_norms_.cpu_data(),
-                                  row_sums_.cpu_data(),
-                                  gradient_.mutable_cpu_data());
+  for (int i = 0; i < num_; ++i) {
+    stats->add(anchor_stats[i]);
+    pairs->add(anchor_pairs[i]);
+  }
+  if (!pairs->is_finite()) {
+    CheckDistances(bottom);
+  }
+  if (with_gradient) {
+    distances_.FinishGradient_cpu();
   }
   has_gradient_ = with_gradient;
 }
 
 template <typename Dtype>
-void TripletLossLayer<Dtype>::AddStripGradient(int begin, int end,
-                                               const Dtype* x) {
-  const int rows = end - begin;
-  const Dtype* distances = distances_.cpu_data();
-  Dtype* v = slopes_.mutable_cpu_data();
-  Dtype* gradient = gradient_.mutable_cpu_data();
-  if (metric_.distance == caffe_metric::LP) {
-    for (int i = begin; i < end; ++i) {
-      for (int j = 0; j < num_; ++j) {
-        caffe_metric::add_distance_gradient(
-            metric_, dim_, v[(i - begin) * num_ + j], x + i * dim_,
-            x + j * dim_, gradient + i * dim_, gradient + j * dim_);
-      }
-    }
-    return;
-  }
-  for (int k = 0; k < rows * num_; ++k) {
-    v[k] = caffe_metric::gram_weight(metric_.distance, distances[k], v[k]);
-  }
-  // gradient -= (v + v^T) u, and the row sums of v + v^T.
-  const Dtype* u = prepared_.cpu_data();
-  Dtype* row_sums = row_sums_.mutable_cpu_data();
-  if (rows == num_) {
-    caffe_metric::add_transpose(num_, v);
-  } else {
-    caffe_cpu_gemm<Dtype>(CblasTrans, CblasNoTrans, num_, dim_, rows, Dtype(-1),
-                          v, u + begin * dim_, Dtype(1), gradient);
-    for (int i = 0; i < rows; ++i) {
-      caffe_metric::add_scaled(num_, Dtype(1), v + i * num_, row_sums);
-    }
-  }
-  caffe_cpu_gemm<Dtype>(CblasNoTrans, CblasNoTrans, rows, dim_, num_, Dtype(-1),
-                        v, u, Dtype(1), gradient + begin * dim_);
-  for (int i = 0; i < rows; ++i) {
-    row_sums[begin + i] += caffe_metric::sum(num_, v + i * num_);
-  }
-}
-
-template <typename Dtype>
 void TripletLossLayer<Dtype>::Report(const TripletStats& stats,
+                                     const PairSums& pairs,
                                      const vector<Blob<Dtype>*>& top) {
+  const bool mined = layout_ == MINED;
   const int groups = layout_ == GROUPS ? num_ / group_size_ : num_;
-  const Dtype own = layout_ == MINED ? std::max(stats.active, 1.) : 2. * groups;
+  const Dtype own = mined ? std::max(stats.active, 1.) : 2. * groups;
   normalizer_ = this->Normalizer(own, stats.selected, stats.active, groups);
   top[0]->mutable_cpu_data()[0] = stats.loss / normalizer_;
-  const double count = std::max(stats.selected, 1.);
-  const double reports[] = {stats.active, stats.d_ap, stats.d_an};
+  const double selected = std::max(stats.selected, 1.);
+  const double candidates = mined
+                                ? caffe_metric::mined_candidates(
+                                      mining_, num_, pairs.same, stats.selected)
+                                : selected;
+  const double reports[] = {
+      stats.active / std::max(candidates, 1.),
+      mined ? pairs.mean_same() : stats.d_ap / selected,
+      mined ? pairs.mean_others() : stats.d_an / selected};
   for (size_t i = 1; i < top.size(); ++i) {
-    top[i]->mutable_cpu_data()[0] = reports[i - 1] / count;
+    top[i]->mutable_cpu_data()[0] = reports[i - 1];
   }
 }
 
 template <typename Dtype>
 void TripletLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
                                           const vector<Blob<Dtype>*>& top) {
-  triplets_.clear();
-  terms_.clear();
+  TripletStats stats;
+  PairSums pairs = {0, 0, 0, 0};
   if (layout_ == MINED) {
     this->CheckFinite(*bottom[0], "features");
     this->CheckLabels(*bottom[1]);
-  } else if (layout_ == WEIGHTED_ROWS) {
-    this->CheckFinite(*bottom[3], "weights");
-  }
-  TripletStats stats;
-  if (dense()) {
-    AddAll(bottom, this->phase_ == TRAIN, &stats);
+    key_ = MiningKey();
+    AddMined(bottom, this->phase_ == TRAIN, &stats, &pairs);
   } else {
-    if (layout_ == MINED) {
-      MineTriplets(bottom);
-    } else {
-      ListTriplets();
+    if (layout_ == WEIGHTED_ROWS) {
+      this->CheckFinite(*bottom[3], "weights");
     }
     AddListed(bottom, &stats);
   }
-  Report(stats, top);
+  Report(stats, pairs, top);
+}
+
+template <typename Dtype>
+void TripletLossLayer<Dtype>::AddListedGradient(
+    Dtype scale, const vector<bool>& propagate_down,
+    const vector<Blob<Dtype>*>& bottom) {
+  Listed rows = ListedRows(bottom);
+  const bool apart = layout_ >= ROWS;
+  for (int role = 0; role < 3; ++role) {
+    const int i = apart ? role : 0;
+    if (propagate_down[i]) {
+      rows.dx[role] = bottom[i]->mutable_cpu_diff() + (apart ? 0 : role * dim_);
+    }
+  }
+  const ListedTerm<Dtype>* term =
+      reinterpret_cast<const ListedTerm<Dtype>*>(terms_.cpu_data());
+  // Where the gradient of a bottom goes that does not propagate.
+  vector<Dtype> nowhere(dim_);
+  for (int g = 0; g < rows.groups; ++g) {
+    const size_t at = static_cast<size_t>(g) * rows.group_rows * dim_;
+    for (int k = 0; k < rows.negatives; ++k) {
+      const size_t offset[3] = {at, at, at + k * dim_};
+      Dtype* dx[3];
+      for (int role = 0; role < 3; ++role) {
+        dx[role] =
+            rows.dx[role] ? rows.dx[role] + offset[role] : nowhere.data();
+      }
+      caffe_metric::add_listed_gradient(
+          options_.metric, dim_, *term++, scale, rows.x[0] + offset[0],
+          rows.x[1] + offset[1], rows.x[2] + offset[2], dx[0], dx[1], dx[2]);
+    }
+  }
 }
 
 template <typename Dtype>
@@ -313,42 +271,16 @@ void TripletLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
     }
   }
   const Dtype scale = top[0]->cpu_diff()[0] / normalizer_;
-  if (dense()) {
-    if (propagate_down[0]) {
-      if (!has_gradient_) {
-        TripletStats stats;
-        AddAll(bottom, true, &stats);
-      }
-      caffe_cpu_scale(gradient_.count(), scale, gradient_.cpu_data(),
-                      bottom[0]->mutable_cpu_diff());
+  if (layout_ != MINED) {
+    AddListedGradient(scale, propagate_down, bottom);
+  } else if (propagate_down[0]) {
+    if (!has_gradient_) {
+      TripletStats stats;
+      PairSums pairs = {0, 0, 0, 0};
+      AddMined(bottom, true, &stats, &pairs);
     }
-    return;
-  }
-  // Rows of a triplet, and where their gradients go; those of a bottom that
-  // does not propagate go nowhere.
-  const Dtype* data[3];
-  Dtype* diff[3];
-  vector<Dtype> nowhere(dim_);
-  for (int role = 0; role < 3; ++role) {
-    const int i = layout_ >= ROWS ? role : 0;
-    data[role] = bottom[i]->cpu_data();
-    diff[role] = propagate_down[i] ? bottom[i]->mutable_cpu_diff() : NULL;
-  }
-  for (size_t t = 0; t < terms_.size(); ++t) {
-    const Term& term = terms_[t];
-    const int offset[3] = {term.rows.anchor * dim_, term.rows.positive * dim_,
-                           term.rows.negative * dim_};
-    const Dtype* x[3];
-    Dtype* dx[3];
-    for (int role = 0; role < 3; ++role) {
-      x[role] = data[role] + offset[role];
-      dx[role] = diff[role] ? diff[role] + offset[role] : nowhere.data();
-    }
-    const int from = term.swapped ? 1 : 0;
-    caffe_metric::add_distance_gradient(metric_, dim_, scale * term.slope_ap,
-                                        x[0], x[1], dx[0], dx[1]);
-    caffe_metric::add_distance_gradient(metric_, dim_, scale * term.slope_an,
-                                        x[from], x[2], dx[from], dx[2]);
+    caffe_cpu_scale(bottom[0]->count(), scale, distances_.gradient().cpu_data(),
+                    bottom[0]->mutable_cpu_diff());
   }
 }
 

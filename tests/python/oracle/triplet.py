@@ -107,10 +107,23 @@ def three_bottoms(options, anchors, positives, negatives, weights=None, normaliz
     return reduce(options, groups, 2 * len(anchors), len(anchors), normalization)
 
 
-def of_rows(options, x, triplets, normalization=None):
-    """A mined batch, of (a, p, n) row numbers. Z = number of triplets with a loss > 0."""
+def of_rows(options, x, labels, triplets, normalization=None):
+    """A mined batch, of (a, p, n) row numbers. Z = number of triplets with a loss > 0.
+
+    active is their share of all pairs (a, p); HARDEST: of all rows; ALL: of all triplets. d_ap and
+    d_an are over all pairs of one class, and of two.
+    """
     groups = [(1.0, x[a], x[p], [x[n]]) for a, p, n in triplets]
-    return reduce(options, groups, "active", len(x), normalization)
+    result = reduce(options, groups, "active", len(x), normalization)
+    pairs = {True: [], False: []}
+    for i in range(len(x)):
+        for j in range(len(x)):
+            if i != j:
+                pairs[bool(labels[i] == labels[j])].append(options.d(x[i], x[j]))
+    whole = {"ALL": len(triplets), "HARDEST": len(x)}.get(options.mining, len(pairs[True]))
+    active = result.active * len(triplets) / max(whole, 1)
+    same, others = (sum(d) / max(len(d), 1) for d in (pairs[True], pairs[False]))
+    return Result(result.loss, active, same, others)
 
 
 def candidates(options, x, labels):

@@ -12,7 +12,7 @@ from caffe_metric.rules.reference.listed import listed_triplets
 from caffe_metric.rules.reference.margin import target_curve
 from caffe_metric.rules.reference.mining import mine
 from caffe_metric.rules.reference.norm import norm_backward, norm_forward
-from caffe_metric.rules.reference.pairs import pair_products, products_gradient
+from caffe_metric.rules.reference.pairs import pair_products, pair_sums, products_gradient
 from caffe_metric.rules.reference.random import coin
 from caffe_metric.rules.reference.rank_hard import rank_hard_select
 from caffe_metric.rules.reference.triplet_rows import RowTriplets
@@ -28,6 +28,7 @@ __all__ = [
     "norm_backward",
     "norm_forward",
     "pair_products",
+    "pair_sums",
     "products_gradient",
     "rank_hard_select",
     "target_curve",

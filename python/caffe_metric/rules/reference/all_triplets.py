@@ -59,8 +59,6 @@ def _pairs(options, d, negative, a, p, place, slopes) -> TripletSums:
         loss=float(loss.sum(dtype=np.float64)) + options.use_pair * pair_distance,
         count=int(negatives.sum()),
         active=int(np.count_nonzero(loss > 0)),
-        d_ap=pair_distance,
-        d_an=float(np.where(negative, d_an, 0).sum(dtype=np.float64)),
     )
 
 
@@ -109,8 +107,6 @@ def _hinge(options, d, rows, labels, slopes) -> TripletSums:
         loss=float(loss.sum()) + options.use_pair * d_ap,
         count=int((positives * negatives).sum()),
         active=int(below.sum()),
-        d_ap=d_ap,
-        d_an=float((np.where(same, 0, d).sum(axis=1, dtype=np.float64) * positives).sum()),
     )
 
 

@@ -14,6 +14,19 @@ BLOCK = 1 << 20
 PAIR = 200
 
 
+def pair_sums(d, rows, labels) -> np.ndarray:
+    """Of the anchors `rows`, whose distances are d (len(rows) x N), with all other rows:
+
+    how many pairs are of one class, how many of two, and the sums of their distances.
+    """
+    same = labels[rows][:, None] == labels
+    own = d[np.arange(len(rows)), rows].sum(dtype=np.float64)
+    of_same = d.sum(where=same, dtype=np.float64) - own
+    of_others = d.sum(where=~same, dtype=np.float64)
+    count = np.count_nonzero(same)
+    return np.array([count - len(rows), same.size - count, of_same, of_others])
+
+
 def pairs_gradient(batch: GramDistances, u, v, d, w) -> np.ndarray:
     """The gradient (N x D) of sum_k w_k d(x_u_k, x_v_k), d_k those distances."""
     if batch.distance.kind == LP:

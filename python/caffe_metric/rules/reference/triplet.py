@@ -68,14 +68,16 @@ class TripletSums:
     active: int = 0
     d_ap: float = 0.0
     d_an: float = 0.0
+    # Of a mined batch: what the second to fourth tops report.
+    means: tuple[float, float, float] | None = None
 
     def __add__(self, other: TripletSums) -> TripletSums:
-        return TripletSums(*(x + y for x, y in zip(astuple(self), astuple(other))))
+        return TripletSums(*(x + y for x, y in zip(astuple(self)[:5], astuple(other)[:5])))
 
     def tops(self, normalizer: float) -> tuple[float, float, float, float]:
         """Loss, fraction of triplets with a loss > 0, mean d_ap, mean d_an; 0 of no triplet."""
         count = max(self.count, 1)
-        means = (self.active / count, self.d_ap / count, self.d_an / count)
+        means = self.means or (self.active / count, self.d_ap / count, self.d_an / count)
         return self.loss / normalizer, *means
 
     def normalizer(self, mode: str | None, groups: int, default: float) -> float:

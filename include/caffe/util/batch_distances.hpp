@@ -1,0 +1,97 @@
+#ifndef CAFFE_UTIL_BATCH_DISTANCES_HPP_
+#define CAFFE_UTIL_BATCH_DISTANCES_HPP_
+
+#include <vector>
+
+#include "caffe/blob.hpp"
+#include "caffe_metric/distance.hpp"
+
+namespace caffe {
+
+/**
+ * @brief The distances of a batch, a strip of its rows at a time, by a matrix
+ *        product (see include/caffe_metric/gram.hpp), and the gradient of what
+ *        is made of them.
+ *
+ * Of a matrix x @f$ (R \times D) @f$ the rows [0, A) are anchors, and they meet
+ * the rows [first, R), the columns. For the batch itself first = 0 and A = R.
+ *
+ *     distances.Reshape(...);
+ *     distances.Prepare_cpu(x);
+ *     distances.StartGradient_cpu();
+ *     for each strip [begin, end) of the anchors:
+ *       d = distances.Strip_cpu(begin, end)
+ *       write the derivatives by d into distances.slopes_cpu()
+ *       distances.AddGradient_cpu(begin, end)
+ *     distances.FinishGradient_cpu();   // gradient() is there
+ */
+template <typename Dtype>
+class BatchDistances {
+ public:
+  BatchDistances() : metric_(), anchors_(0) {}
+  void set_metric(const caffe_metric::Metric<Dtype>& metric) {
+    metric_ = metric;
+  }
+  /// `receiving` columns, the first, get a gradient; the others are constants.
+  /// With `apart` the derivatives have room of their own. Without, they take
+  /// the distances', and are gram_weight of the derivatives. With `whole` there
+  /// is one strip.
+  void Reshape(int anchors, int first, int rows, int dim, int receiving,
+               bool apart, bool whole);
+  /// The same, for a batch of `num` rows.
+  void Reshape(int num, int dim, bool apart, bool whole) {
+    Reshape(num, 0, num, dim, num, apart, whole);
+  }
+  /// Anchors a strip.
+  int strip() const { return strip_; }
+  int columns() const { return rows_ - first_; }
+
+  void Prepare_cpu(const Dtype* x);
+  Dtype* Strip_cpu(int begin, int end);
+  Dtype* slopes_cpu() { return slopes()->mutable_cpu_data(); }
+  void StartGradient_cpu();
+  /// Overwrites the derivatives.
+  void AddGradient_cpu(int begin, int end);
+  void FinishGradient_cpu();
+
+  // The same on the GPU.
+  void Prepare_gpu(const Dtype* x);
+  Dtype* Strip_gpu(int begin, int end);
+  Dtype* slopes_gpu() { return slopes()->mutable_gpu_data(); }
+  void StartGradient_gpu();
+  void AddGradient_gpu(int begin, int end);
+  void FinishGradient_gpu();
+
+  /// @f$ (R \times D) @f$, of the sum of all losses.
+  const Blob<Dtype>& gradient() const { return gradient_; }
+  /// The distances of the last strip.
+  const Blob<Dtype>& distances() const { return distances_; }
+
+ private:
+  Blob<Dtype>* slopes() { return apart_ ? &slopes_ : &distances_; }
+  const Dtype* u_cpu() const { return by_gram() ? u_.cpu_data() : x_; }
+  bool by_gram() const { return metric_.distance != caffe_metric::LP; }
+  /// Whether the strip is a symmetric matrix, as of a batch in one strip.
+  bool symmetric(int anchors) const { return first_ == 0 && anchors == rows_; }
+  /// Adds what a few derivatives that are not 0 amount to.
+  void AddSparse(int begin, int end, const Dtype* v);
+
+  caffe_metric::Metric<Dtype> metric_;
+  int anchors_, first_, rows_, dim_, receiving_, strip_;
+  bool apart_;
+  const Dtype* x_;
+  Blob<Dtype> u_;                 // (R x D): the prepared rows
+  Blob<Dtype> squares_;           // (R): ||u||^2
+  Blob<Dtype> lengths_;           // (R): ||x||
+  Blob<Dtype> distances_;         // (strip x columns)
+  Blob<Dtype> slopes_;            // (strip x columns), if apart
+  Blob<Dtype> receiving_slopes_;  // (strip x receiving), if not all do
+  Blob<Dtype> gradient_;          // (R x D)
+  Blob<Dtype> row_sums_;          // (R): of the symmetrised weights
+  Blob<double> means_;            // (D): of the features, on the GPU
+  vector<int> weights_in_row_;    // that are not 0, of the strip
+};
+
+}  // namespace caffe
+
+#endif  // CAFFE_UTIL_BATCH_DISTANCES_HPP_
