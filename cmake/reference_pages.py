@@ -19,7 +19,6 @@ from caffe_metric.nets import one_layer, schema
 from caffe_metric.support.strings import without_prefix
 
 ROOT = Path(__file__).resolve().parent.parent
-MEMORY = "BatchMemoryParameter"
 WRITTEN = "Written by `cmake/reference_pages.py`"
 
 
@@ -41,23 +40,20 @@ def render_all() -> dict[str, str]:
 def render(row: suite.Layer) -> str:
     """A page as Markdown. Raises Incomplete."""
     header = _header(row)
-    message = schema.message(row.message)
     parts = [
         f"# {row.type}",
         f"<!-- {WRITTEN} from proto/, include/ and suite.py. Edit those. -->",
         header.brief,
         *header.body,
-        f"## Parameters: `{row.field}`",
-        _table(message),
-        *_enums(message),
     ]
+    for field, name in row.messages.items():
+        message = schema.message(name)
+        parts += [f"## Parameters: `{field}`", _table(message), *_enums(message)]
     if row.loss:
         parts.append(
             "`loss_param { normalization: ... }` (FULL, VALID, BATCH_SIZE, NONE) replaces the "
             "normaliser Z; a Python layer takes `normalization` in param_str."
         )
-    if row.memory:
-        parts += ["## Parameters: `batch_memory_param`", _table(schema.message(MEMORY))]
     parts += ["## A prototxt", f"```\n{prototxt(row)}```"]
     parts += ["As a Python layer:", f"```\n{prototxt(row, one_layer.PYTHON)}```"]
     parts += ["## The rules"]

@@ -35,6 +35,8 @@ class Layer:
     message: str = ""
     field: str = ""
     older_fields: tuple[str, ...] = ()
+    # Further fields of LayerParameter that count, with their messages. No name stands in two.
+    also: tuple[tuple[str, str], ...] = ()
     # Whether it is built into Caffe, too, or a Python layer only.
     native: bool = True
     # Blobs it keeps for itself: no solver learns them, they have no gradient.
@@ -43,8 +45,6 @@ class Layer:
     positive: tuple[str, ...] = ()
     # What backward takes for constants, as the paper does: then it is no derivative.
     constants: str = ""
-    # Whether it meets a memory of earlier batches: `batch_memory_param`.
-    memory: bool = False
     # Whether it ends a net: what it reads is the embedding that is deployed.
     head: bool = False
     # Whether it keeps MarginInnerProduct's iteration count, from which lambda comes.
@@ -69,6 +69,11 @@ class Layer:
     def stem(self) -> str:
         """The name of its files: triplet_loss of TripletLoss."""
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.type).lower()
+
+    @property
+    def messages(self) -> dict[str, str]:
+        """{field of LayerParameter: message} of all its parameters, its own first."""
+        return dict(((self.field, self.message), *self.also) if self.field else self.also)
 
     @property
     def python_class(self) -> str:
@@ -170,6 +175,8 @@ MEMORY = (
 )
 
 BATCH = ((FEATURES, LABEL),)
+# The rows of earlier batches, which a loss over pairs may meet, too.
+BATCH_MEMORY = (("batch_memory_param", "BatchMemoryParameter"),)
 # Of the losses over all pairs of a batch: s the cosine similarity, d the distance of two rows.
 SIMILARITIES = ("active", "s_ap", "s_an")
 DISTANCES = ("active", "d_ap", "d_an")
@@ -269,7 +276,7 @@ LAYERS = (
         (CONTRASTIVE, MEMORY),
         {"negative_margin": 1},
         positive=("negative_margin",),
-        memory=True,
+        also=BATCH_MEMORY,
         native=False,
     ),
     _over_pairs(
@@ -279,7 +286,7 @@ LAYERS = (
         (MULTI_SIMILARITY, MEMORY),
         {"alpha": 2, "beta": 50},
         positive=("alpha", "beta"),
-        memory=True,
+        also=BATCH_MEMORY,
         native=False,
     ),
     _over_pairs(
@@ -290,7 +297,7 @@ LAYERS = (
         {"margin": 0.25, "gamma": 256},
         positive=("gamma",),
         constants="the factors [s + m]+ and [1 + m - s]+",
-        memory=True,
+        also=BATCH_MEMORY,
         native=False,
     ),
     _over_pairs(
@@ -300,7 +307,7 @@ LAYERS = (
         (SUP_CON, MEMORY),
         {"temperature": 0.1},
         positive=("temperature",),
-        memory=True,
+        also=BATCH_MEMORY,
         native=False,
     ),
     _over_pairs(
@@ -309,7 +316,7 @@ LAYERS = (
         DISTANCES,
         (LIFTED, SOFT, MEMORY),
         {"margin": 1, "form": "GENERALIZED"},
-        memory=True,
+        also=BATCH_MEMORY,
         native=False,
     ),
     _over_pairs(

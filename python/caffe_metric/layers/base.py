@@ -54,7 +54,7 @@ class MetricLayer:
 
     def parse(self, values: dict):
         """The parameters, as attributes. A subclass may take names out of `values` first."""
-        return schema.message(self.MESSAGE).parse(values)
+        return schema.of_layer(suite.of_message(self.MESSAGE)).parse(values)
 
     def check_positive(self) -> None:
         """Raises ValueError for a parameter that must be > 0 and is not."""

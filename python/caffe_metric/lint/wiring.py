@@ -108,8 +108,7 @@ def _messages(view, layer) -> None:
     fields = {field.name for field in schema.load().layer_fields}
     row = suite.find(layer.type)
     if row is not None:
-        fields -= {row.field, *row.older_fields}
-        fields -= {"batch_memory_param"} if row.memory else set()
+        fields -= {*row.messages, *row.older_fields}
     for name in sorted(fields):
         if layer.HasField(name):
             view.warning(layer, f"{name} is ignored: the layer's type is {layer.type}")

@@ -186,7 +186,7 @@ def array_layer(kind: str) -> type:
     plain = layers.without_caffe(row.python_class)
     about = f"{inspect.getdoc(plain)}\n\n{inspect.getdoc(ArrayLayer)}"
     made = type(kind, (ArrayLayer,), {"LAYER": row, "__doc__": about, "__module__": "caffe_metric"})
-    fields = schema.message(row.message).fields if row.message else ()
+    fields = schema.of_layer(row).fields
     made.__signature__ = inspect.Signature(
         inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default)
         for field in fields

@@ -133,9 +133,9 @@ def change(layer, **values) -> None:
     if layer.type == "Python":
         layer.python_param.param_str = yaml.safe_dump({**roles.parameters(layer), **values})
         return
-    message = getattr(layer, roles.row_of(layer).field)
-    for name, value in values.items():
-        setattr(message, name, value)
+    for message in (getattr(layer, place) for place in roles.row_of(layer).messages):
+        for name in values.keys() & message.DESCRIPTOR.fields_by_name.keys():
+            setattr(message, name, values[name])
 
 
 class LayerProbe:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from caffe_metric import suite
-from caffe_metric.nets import param_str
+from caffe_metric.nets import param_str, schema
 
 CPP, PYTHON, NUMPY = ENGINES = ("cpp", "python", "numpy")
 WIDTH, HEAD_WIDTH = 96, 78  # of a line, of the one with bottoms and tops
@@ -49,7 +49,8 @@ def layer(
         lines += _python_param(row.python_class, given)
     else:
         if parameters:
-            lines += _block(row.field, _words(parameters))
+            for field, part in _by_field(row, parameters).items():
+                lines += _block(field, _words(part))
         if normalization:
             lines.append(f"loss_param {{ normalization: {normalization} }}")
     return "layer {\n  " + "\n  ".join(line for line in [*lines, extra] if line) + "\n}\n"
@@ -75,6 +76,19 @@ def build(text: str, phase: int = 0):
         path = Path(folder) / "net.prototxt"
         path.write_text(text, encoding="utf-8")
         return caffe.Net(str(path), phase)
+
+
+def _by_field(row: suite.Layer, parameters) -> dict[str, dict]:
+    """The parameters by the field of LayerParameter that they stand in; unknown ones in its own."""
+    parts: dict[str, dict] = {row.field: {}}
+    places = {
+        known.name: field
+        for field, message in row.messages.items()
+        for known in schema.message(message).fields
+    }
+    for name, value in parameters.items():
+        parts.setdefault(places.get(name, row.field), {})[name] = value
+    return {field: part for field, part in parts.items() if part}
 
 
 def _each(word: str, names) -> str:

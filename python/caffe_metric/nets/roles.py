@@ -104,8 +104,10 @@ def parameters(layer) -> dict:
     row = suite.find(layer.type)
     if row is None or not row.field:
         return {}
-    name = next((old for old in row.older_fields if layer.HasField(old)), row.field)
-    return {known.name: value for known, value in getattr(layer, name).ListFields()}
+    own = next((old for old in row.older_fields if layer.HasField(old)), row.field)
+    names = [own, *(field for field, _ in row.also)]
+    given = (getattr(layer, name).ListFields() for name in names)
+    return {known.name: value for part in given for known, value in part}
 
 
 # In a param_str, but no fields of the message.
@@ -117,4 +119,6 @@ def settings(layer) -> SimpleNamespace:
     python = layer.type == "Python"
     given = param_str.parse(layer.python_param.param_str) if python else parameters(layer)
     given = {key: value for key, value in given.items() if key not in COMMON}
-    return schema.message(row_of(layer).message).parse(given)
+    row = row_of(layer)
+    known = schema.of_layer(row) if row.field else schema.message(row.message)
+    return known.parse(given)

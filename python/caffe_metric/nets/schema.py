@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+from caffe_metric import suite
 from caffe_metric.nets import descriptors, wire
 
 INTEGER_RANGES = {
@@ -148,6 +149,14 @@ def load() -> Schema:
 def message(name: str) -> Message:
     """The message of that name, e.g. "RankParameter"."""
     return load().messages[name]
+
+
+def of_layer(row: suite.Layer) -> Message:
+    """All parameters of a layer, those of its own message first."""
+    parts = [message(name) for name in row.messages.values()]
+    fields = tuple(field for part in parts for field in part.fields)
+    enums = {name: enum for part in parts for name, enum in part.enums.items()}
+    return Message(row.message, fields, enums)
 
 
 def refuse_unknown(values: Mapping, known: list[str]) -> None:

@@ -55,12 +55,13 @@ def _layer(row: suite.Layer, *bottoms, python: bool = False, **given):
 def _native(row, bottoms, given):
     import caffe
 
-    message = schema.message(row.message)
-    names = [field.name for field in message.fields]
+    names = [field.name for field in schema.of_layer(row).fields]
     schema.refuse_unknown(given, [*names, *_general()])
-    own = {name: _value(message.field(name), given.pop(name)) for name in names if name in given}
-    if own:
-        given[row.field] = {**given.get(row.field, {}), **own}
+    for field, message in row.messages.items():
+        known = schema.message(message).fields
+        own = {one.name: _value(one, given.pop(one.name)) for one in known if one.name in given}
+        if own:
+            given[field] = {**given.get(field, {}), **own}
     return getattr(caffe.layers, row.type)(*bottoms, **given)
 
 
