@@ -220,10 +220,10 @@ def test_layers_of_ours_take_the_place_of_the_trees(tmp_path):
 @pytest.mark.parametrize(
     ("path", "source", "words"),
     [
-        # two layers in one file
+        # two layers in one file, one made of the other
         (
             "src/caffe/layers/both.cpp",
-            "class NormLayer {};\nclass OtherLayer {};\nREGISTER_LAYER_CLASS(Norm);\n"
+            "class NormLayer {};\nclass OtherLayer : NormLayer {};\nREGISTER_LAYER_CLASS(Norm);\n"
             "REGISTER_LAYER_CLASS(Other);\n",
             "among others",
         ),

@@ -296,7 +296,8 @@ def _judge(finding, slopes, scales, tolerance) -> None:
         seen = max(abs(slope.value), abs(line.predicted))
         coarse = slope.grain / tolerance
         floor = max(FLOOR * scales[line.dense], coarse, np.finfo(np.float32).tiny)
-        error = float(abs(slope.value - line.predicted) / max(seen, floor))
+        # Rounding may have moved the slope by a grain.
+        error = max(0.0, abs(slope.value - line.predicted) - slope.grain) / max(seen, floor)
         resolved += seen >= coarse
         coarsely += seen >= 10 * slope.grain
         nonzero += line.predicted != 0

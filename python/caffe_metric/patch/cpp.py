@@ -17,6 +17,7 @@ _PARTS = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_MARK = "\xef\xbb\xbf"
 _REGISTERED = re.compile(r"\bREGISTER_LAYER_(?:CLASS|CREATOR)\w*\s*\(\s*(\w+)[^;()]*\)\s*;?")
 _REGISTERER = re.compile(r"\bLayerRegisterer\s*<[^<>]*>\s*\w+\s*\(\s*\"(\w+)\"")
 _CLASS = re.compile(r"\b(?:class|struct)\s+(?:\w+\s+)?(\w+)\s*(?:final\s*)?(?::(?!:)|\{)")
@@ -35,7 +36,12 @@ class Found:
 
 
 def blank(text: str, keep_strings: bool = False) -> str:
-    """The text with comments, and strings, turned into blanks: offsets and lines stay."""
+    """The text with comments, and strings, turned into blanks: offsets and lines stay.
+
+    A byte order mark (in Latin-1) is a blank, too.
+    """
+    if text.startswith(_MARK):
+        text = " " * len(_MARK) + text[len(_MARK) :]
 
     def wipe(match: re.Match) -> str:
         part = match.group()

@@ -44,10 +44,27 @@ def make_plan(base: Base, payload: Payload, without: tuple[str, ...] = ()) -> Pl
         plan.edits.update(sources.edits)
         plan.clashes += sources.clashes
         plan.warnings += sources.warnings
+        plan.warnings += _projects(base, plan)
     _warn_of_uses(base, plan, proto.replaced)
     _mend(base, plan, without)
     plan.clashes = sorted(set(plan.clashes))
     return plan
+
+
+def _projects(base: Base, plan: Plan) -> list[str]:
+    """What a project of Visual Studio that lists its files has to be told."""
+
+    def listed(paths) -> str:
+        chosen = [path for path in paths if path.startswith("src/caffe/") and "/test/" not in path]
+        return ", ".join(path.replace("/", "\\") for path in sorted(chosen))
+
+    add, take_out = listed(plan.write), listed(plan.remove)
+    words = f"add {add}" + (f"; take out {take_out}" if take_out else "")
+    return [
+        f"{path} lists its files: {words}"
+        for path in tree.windows_projects(base.root)
+        if add and re.search(r"src[\\/]caffe[\\/]layers[\\/]", base.read(path) or "")
+    ]
 
 
 def _schema(base: Base) -> Schema:

@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from caffe_metric.patch import cpp
+from caffe_metric.patch import cpp, extract
 from caffe_metric.patch.base import Base
 from caffe_metric.patch.clash import Clash
 from caffe_metric.patch.payload import Source
-from caffe_metric.patch.text import Edit, decode, line_end, line_start
+from caffe_metric.patch.text import Edit, apply_edits, decode, line_end, line_of, line_start
 from caffe_metric.support.strings import without_prefix
 
 SUFFIXES = (".cpp", ".cc", ".cu", ".cuh", ".hpp", ".h")
@@ -40,6 +40,7 @@ class _Planner:
         names = {found.name for text in texts for found in cpp.classes(text)}
         self.classes = {name for name in names if re.search(r"Layer(Test)?$|Test$", name)}
         self.result = SourcePlan()
+        self.extracted: set[str] = set()  # classes that are taken out of files which stay
 
     def plan(self) -> SourcePlan:
         for source in self.ours.values():
@@ -49,6 +50,7 @@ class _Planner:
             if path.startswith(("src/caffe/", "include/caffe/")) and path not in self.ours:
                 self._other_file(path)
         self._includers()
+        self._users()
         return self.result
 
     def _place(self, source: Source) -> None:
@@ -93,12 +95,41 @@ class _Planner:
         if not others:
             self._remove(path, lines[0], "; ".join(what))
         elif classes:
-            for line, words in zip(lines, what):
-                self._clash(path, line, f"{words}, among others", fatal=True)
+            self._extract(path, text, zip(lines, what), {found.name for found in classes})
         else:
             for found, words in zip(layers, what):
                 self._clash(path, found.line, words)
                 self._unregister(path, text, found)
+
+    def _extract(self, path: str, text: str, reasons, classes: set[str]) -> None:
+        """Takes classes out of a file that has others, where that can be told for certain."""
+        cuts, clear = set(), True
+        for name in classes:
+            found = extract.edits(text, name, self.types)
+            clear &= found is not None
+            cuts.update(found or ())
+        for line, words in reasons:
+            self._clash(path, line, f"{words}, among others", fatal=not clear)
+        if clear:
+            self.result.edits.setdefault(path, []).extend(sorted(cuts, key=lambda e: e.start))
+            self.extracted |= classes
+            names = ", ".join(sorted(classes))
+            self._warn(f"{path}: {names} is taken out; the other classes stay")
+
+    def _users(self) -> None:
+        """Files that use a class which was taken out of a header, and would not find it."""
+        if not self.extracted:
+            return
+        for path in self.base.files(SUFFIXES):
+            if path in self.ours or path in self.result.remove:
+                continue
+            text = self.base.read(path)
+            left = apply_edits(text, self.result.edits.get(path, []))
+            for name in sorted(self.extracted):
+                at = extract.uses(left, name)
+                if at >= 0:
+                    line = line_of(left, at)
+                    self._clash(path, line, f"uses {name}, which would go", fatal=True)
 
     def _unregister(self, path: str, text: str, found: cpp.Found) -> None:
         """Takes the registration out; the whole line, where nothing else stands there."""

@@ -80,6 +80,12 @@ def source_files(root: Path, ends: tuple[str, ...]) -> list[str]:
     return [path for path in found if path.endswith(ends)]
 
 
+def windows_projects(root: Path) -> list[str]:
+    """Relative paths of the projects of Visual Studio that come with a tree."""
+    found = (root / "windows").glob("**/*.vcxproj")
+    return sorted(path.relative_to(root).as_posix() for path in found)
+
+
 def read_text(path: Path) -> str | None:
     """The file's text; None where there is no such file."""
     try:
