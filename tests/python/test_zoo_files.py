@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -173,3 +175,35 @@ def test_upgrade_moves_the_transformation():
     assert [entry.name for entry in layer.all("data_param", "source")] == ["source"]
     names = [field.name for field in next(layer.all("transform_param")).fields]
     assert names == ["scale", "mean_file", "crop_size", "mirror"]
+
+
+WITHOUT_CAFFE = """
+import sys
+sys.modules["caffe"] = None
+from caffe_metric import commands
+sys.exit(commands.main(["modernize", "old.prototxt", "-o", "without.prototxt"]))
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        chain(),
+        chain(margin="CombinedMargin", scale=64),
+        V1,
+        IMAGES % "pair_size: 2",
+        TRUNK
+        + """layer { name: "bn" type: "BN" bottom: "conv1" top: "conv1" }
+layer { name: "l" type: "LRN" bottom: "conv1" top: "l" lrn_param { local_size: 3 } }""",
+    ],
+)
+def test_without_any_caffe(text, tmp_path):
+    """The same net, in a process that cannot import caffe."""
+    case = Case(tmp_path, text)
+    assert case.modernize() == 0
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_CAFFE], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no pycaffe here" in done.stdout
+    assert (tmp_path / "without.prototxt").read_text() == case.text()

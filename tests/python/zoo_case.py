@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from caffe_metric import commands
+from caffe_metric import commands, lint
 from caffe_metric.nets import modelfile
 from caffe_metric.support import child
 
@@ -97,7 +97,13 @@ class Case:
         return self._in_child(run)
 
     def train(self, iterations=10):
-        """The losses of ten steps by the solver that lies beside the net."""
+        """The losses of ten steps by the solver that lies beside the net, which lint passes."""
+        wrong = [
+            str(found)
+            for found in lint.check(str(self.folder / "new.prototxt"))
+            if found.severity == "error"
+        ]
+        assert not wrong
 
         def run():
             solver = caffe.get_solver("solver.prototxt")

@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 
 from caffe_metric import zoo
-from caffe_metric.nets import blobs, netfile
+from caffe_metric.nets import blobs, netfile, netschema
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
 
@@ -62,6 +62,8 @@ def _save(model, arrays, path: str) -> None:
 def _finish(args, done, encoding, save_model) -> None:
     for line in done.report:
         print(line)
+    if not netschema.load().complete:
+        print(f"{args.old}: note: no pycaffe here, so fields of Caffe's own layers are unchecked")
     if args.json:
         with replacing(args.json) as path:
             rows = [line.as_json() for line in done.report]

@@ -130,7 +130,7 @@ def _fields(net) -> None:
             net.changed(
                 None, "mem_param", "dropped", "it asks for memory, not for numbers", entry.line
             )
-        else:
+        elif dialect.load().complete:
             net.refuse(
                 None,
                 entry.name,
@@ -140,11 +140,16 @@ def _fields(net) -> None:
 
 
 def _rest(net) -> None:
-    """No field of a fork may be left, and none that nobody knows."""
+    """No field of a fork may be left, and none that nobody knows.
+
+    Where not all of Caffe's own fields are known, layers that keep their text may have any.
+    """
     for layer in net.layers:
         if layer.left or net.refused(layer):
             continue
-        names = [(line, name, _UNKNOWN) for line, name in layer.unknown]
+        names = []
+        if dialect.load().complete or layer.now is not None:
+            names = [(line, name, _UNKNOWN) for line, name in layer.unknown]
         for message in layer.now if layer.now is not None else [layer.message]:
             names += [(layer.line_of(name), name, _FOREIGN) for name in dialect.foreign(message)]
         for line, name, why in names:
