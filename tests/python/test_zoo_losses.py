@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from caffe_metric.zoo import rules
+from caffe_metric.zoo.rules import margins, named
 from oracle import forks
 from zoo_case import CLASSES, DATA, LABELS, TRUNK, Case, random_weights
 
@@ -555,6 +557,22 @@ NAMED = [
     "LSROLoss",
     "SharedCenterLoss",
 ]
+
+
+def test_the_page_has_them_all():
+    page = (Path(__file__).parents[2] / "docs/zoo.md").read_text(encoding="utf-8")
+    for name, (what, nearest) in named.LAYERS.items():
+        assert f"| `{name}` | {what} | {nearest} |" in page
+    for name in [*rules.BY_TYPE, *margins.MARGINS, *rules.BY_PYTHON_CLASS]:
+        if name not in (
+            "L2Norm",
+            "L2Normalization",
+            "L2NormalizeLayer",
+            "ConvolutionDepthwise",
+            "DataLayer",
+            "ImageData",
+        ):
+            assert f"`{name}" in page, name
 
 
 @pytest.mark.parametrize("kind", [*NAMED, "NoSuchLayer"])
