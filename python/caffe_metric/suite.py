@@ -39,6 +39,8 @@ class Layer:
     also: tuple[tuple[str, str], ...] = ()
     # Whether it is built into Caffe, too, or a Python layer only.
     native: bool = True
+    # How many blobs it has, by its parameters.
+    blobs: Callable[[object], int] = lambda parameters: 0
     # Blobs it keeps for itself: no solver learns them, they have no gradient.
     state_blobs: tuple[int, ...] = ()
     # Parameters that must be > 0.
@@ -198,6 +200,17 @@ def _over_pairs(kind, field, further, papers, example, **more) -> Layer:
     )
 
 
+def _with_memory(*arguments, **more) -> Layer:
+    """One that meets the rows of earlier batches, too: these, their labels and their number."""
+    return _over_pairs(
+        *arguments,
+        also=BATCH_MEMORY,
+        blobs=lambda parameters: 3 if parameters.rows else 0,
+        state_blobs=(0, 1, 2),
+        **more,
+    )
+
+
 LAYERS = (
     Layer(
         "Norm",
@@ -254,6 +267,7 @@ LAYERS = (
         further=("lambda",),
         message="MarginInnerProductParameter",
         field="margin_inner_product_param",
+        blobs=lambda parameters: 2 if parameters.persist_iteration else 1,
         state_blobs=(1,),
         head=True,
         counts=True,
@@ -269,27 +283,25 @@ LAYERS = (
         },
         papers=(SPHEREFACE, ARCFACE, COSFACE),
     ),
-    _over_pairs(
+    _with_memory(
         "BatchContrastiveLoss",
         "batch_contrastive_loss_param",
         DISTANCES,
         (CONTRASTIVE, MEMORY),
         {"negative_margin": 1},
         positive=("negative_margin",),
-        also=BATCH_MEMORY,
         native=False,
     ),
-    _over_pairs(
+    _with_memory(
         "MultiSimilarityLoss",
         "multi_similarity_loss_param",
         SIMILARITIES,
         (MULTI_SIMILARITY, MEMORY),
         {"alpha": 2, "beta": 50},
         positive=("alpha", "beta"),
-        also=BATCH_MEMORY,
         native=False,
     ),
-    _over_pairs(
+    _with_memory(
         "CircleLoss",
         "circle_loss_param",
         SIMILARITIES,
@@ -297,26 +309,23 @@ LAYERS = (
         {"margin": 0.25, "gamma": 256},
         positive=("gamma",),
         constants="the factors [s + m]+ and [1 + m - s]+",
-        also=BATCH_MEMORY,
         native=False,
     ),
-    _over_pairs(
+    _with_memory(
         "SupConLoss",
         "sup_con_loss_param",
         SIMILARITIES,
         (SUP_CON, MEMORY),
         {"temperature": 0.1},
         positive=("temperature",),
-        also=BATCH_MEMORY,
         native=False,
     ),
-    _over_pairs(
+    _with_memory(
         "LiftedStructureLoss",
         "lifted_structure_loss_param",
         DISTANCES,
         (LIFTED, SOFT, MEMORY),
         {"margin": 1, "form": "GENERALIZED"},
-        also=BATCH_MEMORY,
         native=False,
     ),
     _over_pairs(
@@ -326,6 +335,7 @@ LAYERS = (
         (PROXY_ANCHOR,),
         {"num_output": 10, "proxy_filler": {"type": "gaussian", "std": 0.1}},
         positive=("alpha",),
+        blobs=lambda parameters: 1,
         native=False,
     ),
     Layer(
@@ -337,6 +347,7 @@ LAYERS = (
         head=True,
         example={"num_output": 10},
         papers=(CENTER,),
+        blobs=lambda parameters: 1,
         native=False,
     ),
     Layer(

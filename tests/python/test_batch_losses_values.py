@@ -16,6 +16,8 @@ from harness import ENGINES, Spec, assert_close, run
 from oracle import batch_losses as oracle
 from oracle import numeric
 
+import caffe
+
 # id: type, parameters, oracle, its parameters, tolerance over those of a plain loss.
 CASES = {
     "contrastive": ("BatchContrastiveLoss", {}, oracle.contrastive, 1),
@@ -78,12 +80,17 @@ def expected(name, batch):
     x, labels = np.float32(rng.normal(size=(len(labels), dim))), np.array(labels)
     if dim == 1:  # cosines of 1 and -1: no class all of one sign, or float32 has no loss to tell
         x = np.abs(x) * np.float32(-1) ** np.arange(len(x))[:, None]
-    loss, constants = CASES[name][2], {}
+    return x, labels, CASES[name][2](x, labels, **given(name)), slope_of(name, x, labels)
+
+
+def slope_of(name, x, labels, memory=None):
+    """The oracle's gradient; of the circle loss with its factors as constants."""
+    more = {**given(name), **({} if memory is None else {"memory": memory})}
+    loss = CASES[name][2]
     if loss is oracle.circle:
-        margin = given(name).get("margin", 0.25)
-        constants["factors"] = oracle.all_circle_factors(x, labels, margin)
-    slope = numeric.gradient(lambda x: loss(x, labels, **given(name), **constants)[0], x)
-    return x, labels, loss(x, labels, **given(name)), slope
+        margin = more.get("margin", 0.25)
+        more["factors"] = oracle.all_circle_factors(x, labels, margin, memory)
+    return numeric.gradient(lambda x: loss(x, labels, **more)[0], x)
 
 
 @by_engine
@@ -231,3 +238,56 @@ def test_center_accumulates_over_passes(rng, engine):
     once = made.blobs[0].diff.copy()
     made.net._backward(len(made.net.layers) - 1, 0)
     assert_close(made.blobs[0].diff, 2 * once, tolerances.VALUE)
+
+
+# What has a memory, over which an anchor meets each row on its own.
+REMEMBERING = [name for name in CASES if CASES[name][1].get("form", "") == "GENERALIZED"] + [
+    name for name in CASES if CASES[name][0] != "LiftedStructureLoss"
+]
+
+
+@by_engine
+@pytest.mark.parametrize("case", REMEMBERING)
+@pytest.mark.parametrize("rows", [5, 8, 30])
+def test_memory(rng, engine, case, rows):
+    """A ring that is smaller than a batch, one that wraps, one that is never full."""
+    kind, parameters, loss, factor = CASES[case]
+    labels = np.array([0, 0, 1, 1, 2, 3])
+    made = run(
+        Spec(kind, {**parameters, "rows": rows}, 4, engine, extra=KEPT),
+        {"x": np.zeros((6, 4)), "y": labels},
+    )
+    seen, names = np.zeros((0, 4)), np.zeros(0)
+    for _ in range(4):
+        x, labels = np.float32(rng.normal(size=(6, 4))), rng.integers(0, 4, 6)
+        found = made.forward(x=x, y=labels)
+        memory = (seen, names)
+        tops = loss(x, labels, **given(case), memory=memory)
+        for one, other in zip(found, tops):
+            assert_close(one, other, factor * tolerances.VALUE, floor=1e-3)
+        slope = slope_of(case, x, labels, memory)
+        gradient = made.backward(0.7, 0, 0, 0)["x"]
+        assert_close(gradient, 0.7 * slope, factor * tolerances.GRADIENT, floor=1e-2)
+        seen, names = np.r_[seen, x][-rows:], np.r_[names, labels][-rows:]
+        assert not any(blob.diff.any() for blob in made.blobs)
+
+
+KEPT = " ".join(["param { lr_mult: 0 decay_mult: 0 }"] * 3)
+
+
+@by_engine
+def test_only_training_fills_a_memory(rng, engine):
+    bottoms = {"x": np.float32(rng.normal(size=(4, 3))), "y": [0, 0, 1, 1]}
+    spec = Spec("SupConLoss", {"rows": 6}, 1, engine, extra=KEPT)
+    made = run(spec, bottoms, phase=caffe.TEST)
+    first = made.forward()[0]
+    assert made.forward()[0] == first
+    assert not any(blob.data.any() for blob in made.blobs)
+    made = run(spec, bottoms)
+    assert made.forward()[0] == first
+    assert_close(made.blobs[0].data[:4], bottoms["x"], 0)
+    assert made.forward()[0] != first
+    other = run(spec, bottoms, phase=caffe.TEST)
+    for one, blob in zip(other.blobs, made.blobs):  # as a TEST net shares them
+        one.data[...] = blob.data
+    assert other.forward()[0] != first

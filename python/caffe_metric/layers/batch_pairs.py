@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffe_metric.layers.base import (
+    TRAIN,
     MetricLossLayer,
     check_finite,
     check_labels,
@@ -19,6 +20,11 @@ class BatchPairsLayer(MetricLossLayer):
     """A loss in which each row of a batch, the anchor, meets all the others.
 
     A subclass defines MESSAGE and RULE, of the parameters: see rules/reference/batch_rules.py.
+
+    With `rows` of BatchMemoryParameter the rows of earlier TRAIN forwards are met, too, without a
+    gradient (Wang et al. 2020). A ring of so many is kept in three blobs: rows x D features, rows
+    labels, and how far it is filled. A Python layer cannot set their learning rates, so its
+    prototxt has, three times, param { lr_mult: 0 decay_mult: 0 }.
     """
 
     MOST_TOPS = 4
@@ -27,10 +33,18 @@ class BatchPairsLayer(MetricLossLayer):
         if len(bottom) != 2:
             raise ValueError(f"has {len(bottom)} bottoms, must have 2: features and labels")
         self.check_positive()
+        self._width, rows = rows_of(bottom[0]).shape[1], self.parameters.rows
+        if rows and getattr(self.parameters, "form", None) == "SONG":
+            raise ValueError("form SONG meets no memory: a pair needs what both of its rows meet")
+        if rows:
+            self.add_blobs((rows, self._width), (rows,), (1,))
 
     def shape(self, bottom, top):
         super().shape(bottom, top)
-        label_column(bottom[1], len(rows_of(bottom[0])))
+        rows = rows_of(bottom[0])
+        label_column(bottom[1], len(rows))
+        if self.parameters.rows and rows.shape[1] != self._width:
+            raise ValueError(f"the features have width {rows.shape[1]}, the memory {self._width}")
 
     def compute(self, bottom, top):
         x = rows_of(bottom[0])
@@ -38,9 +52,27 @@ class BatchPairsLayer(MetricLossLayer):
         check_finite(x, "features")
         check_labels(labels)
         rule = self.RULE(self.parameters)
-        sums, self._gradient = batch_pairs(rule, x, labels, self.rules)
+        memory = self._recall() if self.parameters.rows else None
+        sums, self._gradient = batch_pairs(rule, x, labels, self.rules, memory)
         self._normalizer = rule.normalizer(len(x), sums.active)
         self.report(top, sums.tops(self._normalizer))
+        if self.parameters.rows and self.phase == TRAIN:
+            self._remember(x, labels)
+
+    def _recall(self):
+        """Copies of the rows and labels that the ring holds."""
+        held = min(int(self.blobs[2].data[0]), self.parameters.rows)
+        return self.blobs[0].data[:held].copy(), self.blobs[1].data[:held].copy()
+
+    def _remember(self, x, labels) -> None:
+        """Puts a batch into the ring, in the place of the oldest rows."""
+        size, filled = self.parameters.rows, int(self.blobs[2].data[0])
+        places = (filled + np.arange(len(x))[-size:]) % size
+        self.blobs[0].data[places] = x[-size:]
+        self.blobs[1].data[places] = labels[-size:]
+        filled += len(x)
+        # A full ring's number tells the next place; it stays small, since it is a float.
+        self.blobs[2].data[...] = filled if filled < size else size + filled % size
 
     def propagate(self, top, propagate_down, bottom):
         zero_others(propagate_down, bottom)

@@ -7,7 +7,7 @@ import math
 from caffe_metric.data.lists import LABEL_LIMIT
 from caffe_metric.lint import shapes, sources
 from caffe_metric.lint.view import View
-from caffe_metric.nets import phases, roles
+from caffe_metric.nets import learning, phases, roles
 
 
 def check(view: View, layer) -> None:
@@ -335,6 +335,12 @@ def over_pairs(view, layer, given) -> None:
     _positive(view, layer, given)
     if not getattr(given, "positive_margin", 0) >= 0:
         view.error(layer, f"positive_margin is {given.positive_margin:g}, must be >= 0")
+    if given.rows and layer.type == "Python" and any(learning.rates(layer)):
+        view.warning(
+            layer,
+            "a Python layer cannot protect its memory: write three times "
+            "param { lr_mult: 0 decay_mult: 0 }",
+        )
     _one_label_a_row(view, layer)
     _exact_labels(view, layer)
     _classes_meet(view, layer)

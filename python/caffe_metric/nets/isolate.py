@@ -153,6 +153,9 @@ class LayerProbe:
         self.seed = seed
         self.layer = caffe_pb2.LayerParameter.FromString(captured.layer)
         self.state = roles.state_blobs(self.layer)
+        row = roles.row_of(self.layer)
+        # A counter or running means are left alone; a memory that every forward fills is not.
+        self.kept = () if row is not None and row.also else self.state
         self.net = _lonely_net(self.layer, captured)
         names = list(self.net._layer_names)
         self.number = names.index(self.layer.name)
@@ -173,7 +176,7 @@ class LayerProbe:
         """The values of the propagating tops."""
         self._set(bottoms or self.bottoms)
         for number, value in enumerate(parameters or self.parameters):
-            if number not in self.state:
+            if number not in self.kept:
                 self.blobs[number].data[...] = value
         self._run()
         return [self.net.blobs[self.layer.top[top]].data.copy() for top in self.tops]

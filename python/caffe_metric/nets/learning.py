@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from caffe_metric.nets import roles
 
-# Blobs that the solver may learn, by type. Net::Init asks the prototxt for each one's lr_mult, and
-# takes 1 where it says nothing, whatever the layer itself says of its blobs.
+# Blobs that the solver may learn, by type of Caffe's own layers. Net::Init asks the prototxt for
+# each one's lr_mult, and takes 1 where it says nothing, whatever the layer says of its blobs.
 BLOBS = {
     "BatchNorm": 3,
     "Bias": 1,
-    "CenterLoss": 1,
     "Convolution": 2,
     "Deconvolution": 2,
     "Embed": 2,
     "InnerProduct": 2,
     "LSTM": 3,
     "PReLU": 1,
-    "ProxyAnchorLoss": 1,
     "RNN": 5,
     "Scale": 2,
 }
@@ -40,8 +38,8 @@ def blob_count(layer) -> int:
     """How many blobs a layer has; of a Python layer that is not ours, at least as many."""
     name = roles.kind(layer)
     row = roles.row_of(layer)
-    if row is not None and row.counts:
-        return 2 if roles.settings(layer).persist_iteration else 1
+    if row is not None:
+        return row.blobs(roles.settings(layer)) if row.field else 0
     if name == "Python":
         return max(1, len(layer.param))  # it may have weights
     count = BLOBS.get(name, 0)

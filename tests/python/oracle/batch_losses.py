@@ -136,9 +136,9 @@ def sup_con(x, labels, temperature=0.1, memory=None):
     return anchors.report(mean_of_positive(losses), losses)
 
 
-def lifted(x, labels, margin=1.0, form="SONG", normalize=False):
+def lifted(x, labels, margin=1.0, form="SONG", normalize=False, memory=None):
     measure = unit_distance if normalize else distance
-    anchors = Anchors(x, labels, measure)
+    anchors = Anchors(x, labels, measure, memory)
     if form == "GENERALIZED":
         losses = []
         for same, other in anchors:
