@@ -141,12 +141,26 @@ class Header:
 
 
 def _header(row: suite.Layer) -> Header:
-    path = f"include/caffe/layers/{row.stem}_layer.hpp"
-    found = re.search(r"/\*\*(.*?)\*/\s*template", _read(path), re.DOTALL)
+    """The comment of a layer's class; bottoms and tops are those of its base where it has none."""
+    header, base = _comment(f"{row.stem}_layer")
+    if not any(part.startswith("## ") for part in header.body):
+        inherited = _comment(suite.file_stem(base))[0].body
+        header.body.extend(inherited[[part.startswith("## ") for part in inherited].index(True) :])
+    return header
+
+
+def _comment(stem: str) -> tuple[Header, str]:
+    """The comment of the class in a header, and the name of its base."""
+    path = f"include/caffe/layers/{stem}.hpp"
+    found = re.search(
+        r"/\*\*(.*?)\*/\s*template <typename Dtype>\s*class \w+ : public (\w+)",
+        _read(path),
+        re.DOTALL,
+    )
     if not found:
         raise Incomplete(f"{path}: its class has no comment")
     lines = [re.sub(r"^\s*\* ?", "", line) for line in found.group(1).strip().splitlines()]
-    return parse_comment("\n".join(lines))
+    return parse_comment("\n".join(lines)), found.group(2)
 
 
 def parse_comment(text: str) -> Header:

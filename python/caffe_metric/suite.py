@@ -70,7 +70,7 @@ class Layer:
     @property
     def stem(self) -> str:
         """The name of its files: triplet_loss of TripletLoss."""
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.type).lower()
+        return file_stem(self.type)
 
     @property
     def messages(self) -> dict[str, str]:
@@ -95,6 +95,11 @@ class Layer:
     def roles(self, count: int) -> tuple[str, ...]:
         """What `count` bottoms carry, () for a number that it does not take."""
         return next((roles for roles in self.bottoms if len(roles) == count), ())
+
+
+def file_stem(name: str) -> str:
+    """The name of the files of a class."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def _collapsed_triplet(parameters, bottoms: int) -> float:
@@ -290,6 +295,7 @@ LAYERS = (
         (CONTRASTIVE, MEMORY),
         {"negative_margin": 1},
         positive=("negative_margin",),
+        rules=("batch_contrastive",),
         native=False,
     ),
     _with_memory(
@@ -299,6 +305,7 @@ LAYERS = (
         (MULTI_SIMILARITY, MEMORY),
         {"alpha": 2, "beta": 50},
         positive=("alpha", "beta"),
+        rules=("multi_similarity",),
         native=False,
     ),
     _with_memory(
@@ -309,6 +316,7 @@ LAYERS = (
         {"margin": 0.25, "gamma": 256},
         positive=("gamma",),
         constants="the factors [s + m]+ and [1 + m - s]+",
+        rules=("circle",),
         native=False,
     ),
     _with_memory(
@@ -318,6 +326,7 @@ LAYERS = (
         (SUP_CON, MEMORY),
         {"temperature": 0.1},
         positive=("temperature",),
+        rules=("sup_con",),
         native=False,
     ),
     _with_memory(
@@ -326,6 +335,7 @@ LAYERS = (
         DISTANCES,
         (LIFTED, SOFT, MEMORY),
         {"margin": 1, "form": "GENERALIZED"},
+        rules=("lifted_structure",),
         native=False,
     ),
     _over_pairs(
@@ -336,6 +346,7 @@ LAYERS = (
         {"num_output": 10, "proxy_filler": {"type": "gaussian", "std": 0.1}},
         positive=("alpha",),
         blobs=lambda parameters: 1,
+        rules=("proxy_anchor",),
         native=False,
     ),
     Layer(

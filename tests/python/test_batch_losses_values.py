@@ -110,6 +110,21 @@ def test_values_and_gradients(engine, case, batch):
 
 
 @by_engine
+@pytest.mark.parametrize("mode", ["FULL", "VALID", "BATCH_SIZE", "NONE"])
+@pytest.mark.parametrize("case", ["contrastive", "multi-similarity", "circle", "lifted"])
+def test_normalization(engine, case, mode):
+    """It replaces the divisor of a mean over anchors, and no other."""
+    x, labels, (value, active, *_), _ = expected(case, "unequal classes")
+    kind, parameters = CASES[case][:2]
+    made = run(Spec(kind, parameters, 1, engine, mode), {"x": x, "y": labels})
+    anchors = {"circle": round(active * len(x))}.get(case, len(x))
+    divisors = {"FULL": len(x), "VALID": round(active * len(x)), "BATCH_SIZE": len(x), "NONE": 1}
+    if case in ("circle", "multi-similarity"):
+        value *= anchors / divisors[mode]
+    assert_close(made.forward()[0], value, CASES[case][3] * tolerances.VALUE)
+
+
+@by_engine
 @by_case
 @pytest.mark.parametrize("labels", [[3], [0, 0, 0, 0], [0, 1, 2, 3]], ids=str)
 def test_a_batch_without_both_kinds_of_pairs_has_loss_0(rng, engine, case, labels):
@@ -171,6 +186,16 @@ def test_scaling_the_rows_changes_nothing_where_they_are_made_unit(rng, engine, 
     x *= np.float32(2.0) ** rng.integers(-9, 9, (9, 1))
     other = run(Spec(kind, parameters, 1, engine), {"x": x, "y": labels}).forward()[0]
     assert_close(one, other, tolerances.VALUE)
+
+
+@by_engine
+def test_a_single_proxy_has_loss_0(rng, engine):
+    x, proxies = np.float32(rng.normal(size=(3, 4))), np.float32(rng.normal(size=(1, 4)))
+    spec = Spec("ProxyAnchorLoss", {"num_output": 1}, 1, engine)
+    made = run(spec, {"x": x, "y": [0, 0, 0]}, proxies)
+    assert made.forward()[0] == 0
+    assert not made.backward(1)["x"].any()
+    assert not made.blobs[0].diff.any()
 
 
 PROXIES = {"num_output": 5}

@@ -23,8 +23,8 @@ class BatchPairsLayer(MetricLossLayer):
 
     With `rows` of BatchMemoryParameter the rows of earlier TRAIN forwards are met, too, without a
     gradient (Wang et al. 2020). A ring of so many is kept in three blobs: rows x D features, rows
-    labels, and how far it is filled. A Python layer cannot set their learning rates, so its
-    prototxt has, three times, param { lr_mult: 0 decay_mult: 0 }.
+    labels, and two numbers, the next place and how many are filled. A Python layer cannot set their
+    learning rates, so its prototxt has, three times, param { lr_mult: 0 decay_mult: 0 }.
     """
 
     MOST_TOPS = 4
@@ -37,7 +37,7 @@ class BatchPairsLayer(MetricLossLayer):
         if rows and getattr(self.parameters, "form", None) == "SONG":
             raise ValueError("form SONG meets no memory: a pair needs what both of its rows meet")
         if rows:
-            self.add_blobs((rows, self._width), (rows,), (1,))
+            self.add_blobs((rows, self._width), (rows,), (2,))
 
     def shape(self, bottom, top):
         super().shape(bottom, top)
@@ -54,25 +54,23 @@ class BatchPairsLayer(MetricLossLayer):
         rule = self.RULE(self.parameters)
         memory = self._recall() if self.parameters.rows else None
         sums, self._gradient = batch_pairs(rule, x, labels, self.rules, memory)
-        self._normalizer = rule.normalizer(len(x), sums.active)
+        self._normalizer = rule.normalizer(self.normalization, len(x), sums.active)
         self.report(top, sums.tops(self._normalizer))
         if self.parameters.rows and self.phase == TRAIN:
             self._remember(x, labels)
 
     def _recall(self):
         """Copies of the rows and labels that the ring holds."""
-        held = min(int(self.blobs[2].data[0]), self.parameters.rows)
+        held = int(self.blobs[2].data[1])
         return self.blobs[0].data[:held].copy(), self.blobs[1].data[:held].copy()
 
     def _remember(self, x, labels) -> None:
         """Puts a batch into the ring, in the place of the oldest rows."""
-        size, filled = self.parameters.rows, int(self.blobs[2].data[0])
-        places = (filled + np.arange(len(x))[-size:]) % size
-        self.blobs[0].data[places] = x[-size:]
-        self.blobs[1].data[places] = labels[-size:]
-        filled += len(x)
-        # A full ring's number tells the next place; it stays small, since it is a float.
-        self.blobs[2].data[...] = filled if filled < size else size + filled % size
+        size, (place, filled) = self.parameters.rows, self.blobs[2].data.astype(int)
+        x, labels = x[-size:], labels[-size:]
+        places = (place + np.arange(len(x))) % size
+        self.blobs[0].data[places], self.blobs[1].data[places] = x, labels
+        self.blobs[2].data[...] = (place + len(x)) % size, min(size, filled + len(x))
 
     def propagate(self, top, propagate_down, bottom):
         zero_others(propagate_down, bottom)

@@ -50,6 +50,9 @@ def proxy_anchor(parameters, x, labels, proxies):
         sums.same_v += float(np.sum(s, where=same, dtype=np.float64))
         sums.other += int(same.size - same.sum())
         sums.other_v += float(np.sum(s, where=~same, dtype=np.float64))
+    if not (sums.same and sums.other):  # as of a batch without both kinds of pairs
+        sums.loss, sums.active = 0.0, 0
+        return sums, lambda: (np.zeros_like(x), np.zeros_like(proxies))
     return sums, lambda: (_of_rows(du, u, norms), _of_rows(dw, w, lengths))
 
 

@@ -20,8 +20,8 @@ COSINE, UNIT_L2, L2 = "COSINE", "UNIT_L2", "L2"
 class Rule:
     """What a rule has unless it says otherwise."""
 
-    # Whether the loss is the mean over the anchors with a loss > 0, not over all.
-    OF_ACTIVE = False
+    # What the sum of the anchors' losses is divided by: as it is 1, else so many of them.
+    OVER = "anchors"
     # Whether all rows have to be seen once before any of them gives its loss.
     SURVEYS = False
 
@@ -37,8 +37,12 @@ class Rule:
     def rows(self, rows, v, same, other):
         raise NotImplementedError
 
-    def normalizer(self, anchors: int, active: int) -> float:
-        return max(1, active if self.OF_ACTIVE else anchors)
+    def normalizer(self, mode: str | None, anchors: int, active: int) -> float:
+        """The divisor; a mode of LossParameter replaces that of a mean over anchors."""
+        counts = {"anchors": anchors, "active": active, "as it is": 1}
+        modes = {"FULL": anchors, "BATCH_SIZE": anchors, "VALID": active, "NONE": 1}
+        own = mode is None or self.OVER == "as it is"
+        return max(1, counts[self.OVER] if own else modes[mode])
 
 
 def log_sum(v, where):
@@ -69,6 +73,7 @@ class BatchContrastive(Rule):
     """1/2 mean over same pairs of max(0, d - m+)^2 + 1/2 mean over other pairs with d < m- of
     (m- - d)^2: Hadsell et al. 2006."""
 
+    OVER = "as it is"
     SURVEYS = True
 
     def __init__(self, parameters):
@@ -91,9 +96,6 @@ class BatchContrastive(Rule):
         loss += 0.5 * near_share * np.einsum("ij,ij->i", near, near)
         slopes = far * v.dtype.type(far_share) - near * v.dtype.type(near_share)
         return loss, slopes
-
-    def normalizer(self, anchors, active):
-        return 1
 
 
 class MultiSimilarity(Rule):
@@ -118,7 +120,7 @@ class Circle(Rule):
     """ln(1 + sum_N e^(gamma [s + m]+ (s - m)) sum_P e^(-gamma [1 + m - s]+ (s - 1 + m))), the
     factors [ ]+ constant in backward: Sun et al. 2020, equations 6 to 10."""
 
-    OF_ACTIVE = True
+    OVER = "active"
 
     def rows(self, rows, v, same, other):
         number = v.dtype.type
@@ -134,7 +136,7 @@ class Circle(Rule):
 class SupCon(Rule):
     """-1/|P| sum_P (s / t - ln sum_(P and N) e^(s / t)): Khosla et al. 2020, equation 2."""
 
-    OF_ACTIVE = True
+    OVER = "active"
 
     def rows(self, rows, v, same, other):
         scaled = v / v.dtype.type(self.parameters.temperature)
@@ -172,6 +174,7 @@ class SongLifted(GeneralizedLifted):
     Each pair is met from both of its rows, so that it counts half.
     """
 
+    OVER = "as it is"
     SURVEYS = True
 
     def __init__(self, parameters):
@@ -196,9 +199,6 @@ class SongLifted(GeneralizedLifted):
         weights = 2 * scale * np.einsum("ij,ij->i", terms, share)
         slopes = scale * terms - weights[:, None] * pushed
         return loss, slopes.astype(v.dtype)
-
-    def normalizer(self, anchors, active):
-        return 1
 
 
 def lifted_structure(parameters):
