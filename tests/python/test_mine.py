@@ -10,7 +10,7 @@ import importlib.util
 import numpy as np
 import pytest
 from caffe_metric.data.mining import mine
-from caffe_metric.evaluation.metrics import neighbours
+from caffe_metric.evaluation.metrics import neighbours, others
 from caffe_metric.evaluation.metrics.similarity import unit_rows
 
 
@@ -25,9 +25,9 @@ def distance(embeddings, a, b):
     return float(((u - v) ** 2).sum())
 
 
-def near(embeddings, anchor, count):
-    """The `count` rows nearest to an anchor, nearest first."""
-    others = [row for row in range(len(embeddings)) if row != anchor]
+def near(embeddings, labels, anchor, count):
+    """The `count` rows of other classes that are nearest to an anchor, nearest first."""
+    others = [row for row in range(len(embeddings)) if labels[row] != labels[anchor]]
     return sorted(others, key=lambda row: distance(embeddings, anchor, row))[:count]
 
 
@@ -42,9 +42,8 @@ def test_semihard_finds_each_candidate_and_no_other(rng, negatives, neighbours):
         d_ap = distance(embeddings, anchor, anchor ^ 1)
         found = [
             row
-            for row in near(embeddings, anchor, neighbours)
-            if labels[row] != labels[anchor]
-            and d_ap < distance(embeddings, anchor, row) < d_ap + 0.3
+            for row in near(embeddings, labels, anchor, neighbours)
+            if d_ap < distance(embeddings, anchor, row) < d_ap + 0.3
         ]
         if len(found) >= negatives:
             candidates[anchor] = set(found)
@@ -54,36 +53,74 @@ def test_semihard_finds_each_candidate_and_no_other(rng, negatives, neighbours):
         triplets = mine(embeddings, labels, "semihard", 0.3, negatives, neighbours, draws)
         assert triplets[:, 0].tolist() == sorted(candidates)
         assert (triplets[:, 1] == triplets[:, 0] ^ 1).all()
-        for anchor, _, *others in triplets.tolist():
-            assert len(set(others)) == negatives
-            drawn[anchor].update(others)
+        for anchor, _, *chosen in triplets.tolist():
+            assert len(set(chosen)) == negatives
+            drawn[anchor].update(chosen)
     assert 10 < len(candidates) < 60
     assert drawn == candidates
 
 
-@pytest.mark.parametrize("neighbours", [12, 60])
+@pytest.mark.parametrize("neighbours", [2, 60])
 def test_hard_takes_the_nearest(rows, neighbours):
     embeddings, labels = rows
-    expected = {}
-    for anchor in range(60):
-        looked_at = near(embeddings, anchor, neighbours)
-        different = [row for row in looked_at if labels[row] != labels[anchor]]
-        if len(different) >= 2:
-            expected[anchor] = different[:2]
+    expected = {anchor: near(embeddings, labels, anchor, 2) for anchor in range(60)}
     found = mine(embeddings, labels, "hard", negatives=2, neighbours=neighbours).tolist()
-    assert {anchor: others for anchor, _, *others in found} == expected
-    assert (len(expected) == 60) == (neighbours == 60)
+    assert {anchor: chosen for anchor, _, *chosen in found} == expected
 
 
-def test_an_anchor_without_enough_negatives_near_gives_none():
+def test_vgg_takes_all_that_violate_the_margin(rows):
+    embeddings, labels = rows
+    for seed in range(20):
+        draws = np.random.default_rng(seed)
+        for a, p, n in mine(embeddings, labels, "vgg", 0.1, 1, 60, draws).tolist():
+            assert labels[a] == labels[p] != labels[n]
+            assert distance(embeddings, a, n) < distance(embeddings, a, p) + 0.1
+
+
+def test_an_anchor_without_enough_negatives_gives_none():
     labels = np.array([0, 0, 0, 1])
     embeddings = np.array([[1, 0], [1, 0.1], [1, 0.2], [0, 1.0]])
-    assert len(mine(embeddings, labels, "hard", neighbours=2)) == 0
+    assert len(mine(embeddings, labels, "hard", negatives=2)) == 0
     assert mine(embeddings, labels, "hard", neighbours=3)[:, [0, 2]].tolist() == [
         [0, 3],
         [1, 3],
         [2, 3],
     ]
+
+
+@pytest.mark.parametrize("faiss", [False, True])
+def test_an_identity_with_more_images_than_neighbours_gets_negatives(rng, monkeypatch, faiss):
+    """300 images of each of ten, and ten of one image, that FAISS finds one by one or together."""
+    if faiss:
+        pytest.importorskip("faiss")
+        monkeypatch.setattr(neighbours, "SMALL", 0)
+        monkeypatch.setattr(others, "MOST_BEYOND", 100)
+    labels = np.append(np.repeat(np.arange(10), 300), np.arange(10, 20))
+    embeddings = rng.normal(size=(20, 8))[labels] + 0.1 * rng.normal(size=(3010, 8))
+    triplets = mine(embeddings, labels, "hard", negatives=3, neighbours=20)
+    assert triplets[:, 0].tolist() == list(range(3000))
+    similarities = unit_rows(embeddings) @ unit_rows(embeddings).T
+    similarities[labels[:, None] == labels] = -np.inf
+    nearest = np.argsort(-similarities[:3000], axis=1)[:, :3]
+    assert (np.take_along_axis(similarities[:3000], triplets[:, 2:], 1) > -np.inf).all()
+    assert (triplets[:, 2:] == nearest).mean() > 0.999  # float32 ties
+
+
+def test_clusters_find_most_of_the_nearest(rng, monkeypatch):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(neighbours, "SMALL", 0)
+    monkeypatch.setattr(neighbours, "EXACT_ROWS", 0)
+    monkeypatch.setattr(others, "MOST_BEYOND", 100)
+    labels = np.append(np.repeat(np.arange(400), 20), np.repeat(400, 300))
+    embeddings = rng.normal(size=(401, 8))[labels] + 0.3 * rng.normal(size=(8300, 8))
+    triplets = mine(embeddings, labels, "hard", negatives=5, neighbours=20)
+    assert len(triplets) == 8300
+    similarities = (unit_rows(embeddings) @ unit_rows(embeddings).T).astype(np.float32)
+    similarities[labels[:, None] == labels] = -np.inf
+    nearest = np.argsort(-similarities, axis=1)[:, :5]
+    shared = [len(set(a) & set(b)) / 5 for a, b in zip(triplets[:, 2:].tolist(), nearest.tolist())]
+    assert np.mean(shared) > 0.9
+    assert (labels[triplets[:, 2:]] != labels[triplets[:, :1]]).all()
 
 
 def test_positives_are_drawn_evenly(rng):

@@ -48,6 +48,12 @@ def test_guessing_is_said_of_a_loss_that_never_leaves_ln_c():
     assert said(Watch(classes={"loss": (10, 1.0)}), learning) == ([], [])
 
 
+def test_a_loss_on_its_way_passes_ln_c():
+    steps = [math.log(10) * (1.4 - 0.8 * k / 200) for k in range(CHANCE_STANDING)]
+    assert said(Watch(classes={"loss": (10, 1.0)}), steps) == ([], [])
+    assert said(Watch(classes={"loss": (10, 1.0)}, margins={"loss"}), [2.3026] * 300) == ([], [])
+
+
 @pytest.mark.parametrize("weight", [1.0, 0.5])
 def test_overflow_is_told_and_remembered(weight):
     watch = Watch(classes={"loss": (4, weight)})

@@ -13,6 +13,8 @@ reads groups of 2 + num_negatives rows, as TripletLoss with one bottom takes the
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from caffe_metric.data.lists import join_names, labelled_lines
@@ -50,6 +52,10 @@ def run(args):
             f"{args.file}: no triplets; more --neighbours or a larger --margin may help"
         )
     triplets = triplets[rng.permutation(len(triplets))]
+    if Path(args.out).suffix == ".npy":
+        with replacing(args.out) as path, path.open("wb") as file:
+            np.save(file, triplets.astype(np.int32))
+        return _done(args, triplets, labels)
     lines = (join_names(names[row] for row in rows) + "\n" for rows in triplets)
     with replacing(args.out) as path:
         write_text(path, "".join(lines))
@@ -57,5 +63,9 @@ def run(args):
         rows = triplets.ravel()
         with replacing(args.list) as path:
             write_text(path, labelled_lines([names[row] for row in rows], labels[rows]))
+    return _done(args, triplets, labels)
+
+
+def _done(args, triplets, labels):
     print(f"{args.out}: {len(triplets)} of {len(labels)} anchors with {args.negatives} negatives")
     return 0

@@ -10,7 +10,9 @@ Paths in the solver file are relative to the current folder.
 
 from __future__ import annotations
 
+import argparse
 import sys
+from pathlib import Path
 
 from caffe_metric.support.arguments import natural, positive
 from caffe_metric.support.errors import UserError
@@ -32,11 +34,30 @@ def add_arguments(parser):
     parser.add_argument("--seed", type=natural, metavar="N", help="of all draws (else random_seed)")
     parser.add_argument("--log", metavar="F", help="appended to (else PREFIX.log; see `plot`)")
     parser.add_argument("--threads", type=positive, metavar="N", help="BLAS threads")
+    parser.add_argument("--triplets", metavar="T.npy", help="of `mine`: what to draw batches from")
+    parser.add_argument(
+        "--mine-every", type=positive, metavar="N", help="mine triplets anew every N iterations"
+    )
+    parser.add_argument(
+        "--eval-every",
+        nargs=2,
+        metavar=("N", "F"),
+        help="every N iterations the AUC of the held-out images F; the best model is kept",
+    )
     parser.add_argument("--gpu", type=natural, metavar="N", help="the GPU to use")
 
 
 def run(args):
     weights = [path.strip() for path in (args.weights or "").split(",") if path.strip()]
+    evaluate = None
+    if args.eval_every:
+        try:
+            evaluate = positive(args.eval_every[0]), args.eval_every[1]
+        except argparse.ArgumentTypeError as error:
+            raise UserError(f"--eval-every: {error}") from error
+    for path in filter(None, [args.triplets, evaluate and evaluate[1]]):
+        if not Path(path).exists():
+            raise UserError(f"{path}: no such file")
     training = Training(
         args.solver,
         args.log,
@@ -46,6 +67,9 @@ def run(args):
         resume=args.resume,
         seed=args.seed,
         gpu=args.gpu,
+        triplets=args.triplets,
+        mine_every=args.mine_every or 0,
+        evaluate=evaluate,
     )
     try:
         with terminable(), training:

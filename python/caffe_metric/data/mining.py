@@ -4,54 +4,71 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffe_metric.evaluation.metrics.neighbours import nearest_rows
+from caffe_metric.evaluation.metrics.others import other_blocks
 from caffe_metric.evaluation.metrics.similarity import unit_rows
 
-STRATEGIES = ("semihard", "hard")
+STRATEGIES = ("semihard", "facenet", "vgg", "hard")
+# Anchors whose distances are computed at a time.
+_ANCHORS = 256
 
 
 def mine(embeddings, labels, strategy, margin=0.2, negatives=1, neighbours=100, rng=None):
-    """Mines triplets among the rows of embeddings [N, D]; int64 [T, 2 + negatives].
+    """Mines triplets among the rows of embeddings [N, D]; int64 [T, 2 + negatives], by anchor.
 
-    Columns: anchor, positive, negatives (nearest first for `hard`, in random order for
-    `semihard`). neighbours: how many nearest rows of each are looked through. An anchor without a
-    partner, or without enough negatives among its neighbours, gives no triplet. Squared distances
-    of unit rows, as TripletLoss has them after Norm.
+    Columns: anchor, positive (another row of its class, at random), negatives. Negatives are of the
+    `neighbours` rows of other classes that are nearest to the anchor, however many its own class
+    has:
+
+    semihard, facenet  at random, d_ap < d_an < d_ap + margin (Schroff et al. 2015, section 3.2)
+    vgg                at random, d_an < d_ap + margin (as Parkhi et al. 2015 draw them)
+    hard               the nearest, nearest first
+
+    An anchor without a partner, or without enough such negatives, gives no triplet. d are squared
+    distances of unit rows, as TripletLoss has them after Norm.
     """
     rng = rng or np.random.default_rng(0)
     labels = np.asarray(labels)
-    unit = unit_rows(embeddings)
-    near = nearest_rows(unit, neighbours)
-    positives = _positives(labels, rng)
-    anchors = np.flatnonzero(positives >= 0)
-    near, positives = near[anchors], positives[anchors]
-    to_positive = _distance(unit, anchors, positives)
-    to_near = np.stack([_distance(unit, anchors, column) for column in near.T], axis=1)
-    wanted = labels[near] != labels[anchors, None]
-    if strategy == "semihard":
-        wanted &= to_near > to_positive[:, None]
-        wanted &= to_near < to_positive[:, None] + margin
-        order = np.where(wanted, rng.random(near.shape), np.inf)
-    else:
+    # The rows of a class side by side.
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(labels[order]) != 0, True])
+    unit = np.ascontiguousarray(unit_rows(np.asarray(embeddings)[order]), np.float32)
+    positives = _positives(starts, rng)
+    found = [np.empty((0, 2 + negatives), np.int64)]
+    for first, near in other_blocks(unit, starts, neighbours):
+        for begin in range(0, len(near), _ANCHORS):
+            rows = np.arange(begin, min(begin + _ANCHORS, len(near)))
+            rows = rows[positives[first + rows] >= 0]
+            anchors = first + rows
+            triplets = _choose(
+                unit, anchors, positives[anchors], near[rows], strategy, margin, negatives, rng
+            )
+            found.append(triplets)
+    triplets = order[np.concatenate(found)]
+    return triplets[np.argsort(triplets[:, 0], kind="stable")]
+
+
+def _choose(unit, anchors, positives, near, strategy, margin, negatives, rng):
+    to_positive = np.square(unit[anchors] - unit[positives]).sum(axis=1)[:, None]
+    to_near = 2 - 2 * np.einsum("ad,akd->ak", unit[anchors], unit[near])
+    wanted = near >= 0
+    if strategy == "hard":
         order = np.where(wanted, np.arange(near.shape[1]), np.inf)
+    else:
+        wanted &= to_near < to_positive + margin
+        if strategy != "vgg":
+            wanted &= to_near > to_positive
+        order = np.where(wanted, rng.random(near.shape), np.inf)
     chosen = np.argsort(order, axis=1, kind="stable")[:, :negatives]
     enough = wanted.sum(axis=1) >= negatives
     found = np.take_along_axis(near, chosen, axis=1)
     return np.column_stack([anchors, positives, found])[enough]
 
 
-def _positives(labels, rng):
+def _positives(starts, rng):
     """Another row of each row's class, at random; -1 where there is none."""
-    positives = np.full(len(labels), -1)
-    order = rng.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    for rows in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
-        if len(rows) > 1:
-            # Anybody but oneself, each with the same chance.
-            steps = rng.integers(1, len(rows), len(rows))
-            positives[rows] = rows[(np.arange(len(rows)) + steps) % len(rows)]
-    return positives
-
-
-def _distance(unit, left, right):
-    return np.square(unit[left] - unit[right]).sum(axis=1)
+    counts = np.diff(starts)
+    own, size = np.repeat(starts[:-1], counts), np.repeat(counts, counts)
+    place = np.arange(starts[-1]) - own
+    # Anybody but oneself, each with the same chance.
+    steps = 1 + np.floor(rng.random(len(place)) * (size - 1)).astype(np.int64)
+    return np.where(size > 1, own + (place + steps) % size, -1)

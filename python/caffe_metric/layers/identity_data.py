@@ -112,14 +112,7 @@ class IdentityDataLayer(MetricLayer):
                 f"has {len(bottom)} bottoms and {len(top)} tops, must have 0 bottoms and 1 or 2 "
                 "tops (images, labels)"
             )
-        if not p.source:
-            raise ValueError("source is not set")
-        if (p.width == 0) != (p.height == 0):
-            raise ValueError(f"width is {p.width} and height {p.height}: set both, or none")
-        size = (p.width, p.height) if p.width else None
-        images = open_images(p.source, p.root, Picture(size, p.gray))
-        check_labels(images.labels, images.names)
-        transform = Transform(p.crop_size, self._mean(), p.scale)
+        images, transform = open_reader(p)
         self._train = self.phase == caffe.TRAIN
         self._seed = self.draw_key() if p.seed is None else p.seed
         self._labels = images.labels
@@ -214,21 +207,33 @@ class IdentityDataLayer(MetricLayer):
         mirrors = rng.random(len(rows)) < 0.5 * self.parameters.mirror
         return rows, places, mirrors, self._labels[rows]
 
-    def _mean(self):
-        p = self.parameters
-        if p.mean_value is not None and p.mean_file:
-            raise ValueError("mean_value and mean_file are both set: set one of them")
-        if p.mean_value is not None:
-            mean = np.atleast_1d(np.asarray(p.mean_value, np.float32))
-            if mean.ndim != 1 or len(mean) not in (1, 3):
-                raise ValueError(f"mean_value is {p.mean_value}, must be 1 number or 3")
-            return mean[:, None, None]
-        if not p.mean_file:
-            return None
-        try:
-            return _read_mean(Path(p.mean_file))
-        except (OSError, ValueError, UserError, DecodeError) as error:
-            raise ValueError(f"mean_file: {error}") from None
+
+def open_reader(p):
+    """The images that parameters name, and what is done to each. Raises ValueError, UserError."""
+    if not p.source:
+        raise ValueError("source is not set")
+    if (p.width == 0) != (p.height == 0):
+        raise ValueError(f"width is {p.width} and height {p.height}: set both, or none")
+    size = (p.width, p.height) if p.width else None
+    images = open_images(p.source, p.root, Picture(size, p.gray))
+    check_labels(images.labels, images.names)
+    return images, Transform(p.crop_size, _mean(p), p.scale)
+
+
+def _mean(p):
+    if p.mean_value is not None and p.mean_file:
+        raise ValueError("mean_value and mean_file are both set: set one of them")
+    if p.mean_value is not None:
+        mean = np.atleast_1d(np.asarray(p.mean_value, np.float32))
+        if mean.ndim != 1 or len(mean) not in (1, 3):
+            raise ValueError(f"mean_value is {p.mean_value}, must be 1 number or 3")
+        return mean[:, None, None]
+    if not p.mean_file:
+        return None
+    try:
+        return _read_mean(Path(p.mean_file))
+    except (OSError, ValueError, UserError, DecodeError) as error:
+        raise ValueError(f"mean_file: {error}") from None
 
 
 def _read_mean(path: Path) -> np.ndarray:

@@ -13,7 +13,9 @@ class Job:
 
     weights: models to start from, in order. state, model: the solver state to go on from, and its
     model. seed: of all draws. run: names the training, through all its resumptions.
-    aside: the folder where snapshots are written before they are whole.
+    aside: the folder where snapshots are written before they are whole. triplets: a file of `mine`
+    that IdentityData draws from; mine_every: iterations between two that the training mines itself.
+    evaluate: held-out images, on which an AUC is measured every evaluate_every iterations.
     """
 
     solver: str
@@ -25,6 +27,10 @@ class Job:
     state: str = ""
     model: str = ""
     gpu: int | None = None
+    triplets: str = ""
+    mine_every: int = 0
+    evaluate: str = ""
+    evaluate_every: int = 0
     command: list = dataclasses.field(default_factory=list)
 
     def dumps(self) -> str:

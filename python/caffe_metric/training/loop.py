@@ -17,7 +17,8 @@ from google.protobuf import text_format
 import caffe
 from caffe_metric.nets import blobs, roles
 from caffe_metric.support.errors import UserError
-from caffe_metric.training import position, snapshots, start
+from caffe_metric.training import extras, position, snapshots, start
+from caffe_metric.training.embedding import EmbeddingNet
 from caffe_metric.training.faults import NotFinite, is_finite, locate
 from caffe_metric.training.solver import HISTORIES, read_plan
 from caffe_metric.training.telling import Teller, log
@@ -55,6 +56,7 @@ class Loop:
         self.tell = Teller(self.solver, self.plan, self._rows(), events)
         self._start()
         self._look()
+        self._add_extras()
         self._saved, self._retry, self._loss = first if job.state else None, 0.0, None
 
     def run(self) -> None:
@@ -62,6 +64,7 @@ class Loop:
         self.tell.start()
         every, last = self.settings.snapshot, self.plan.max_iter
         while self.solver.iter < last and not self.asked:
+            self._do_extras()
             self._step()
             due = every and self.solver.iter % every == 0
             if due or (self._retry and time.monotonic() > self._retry):
@@ -108,6 +111,9 @@ class Loop:
     def _change_net(self, own):
         """Makes the solver read the net with what a resumed training has to change in it."""
         before = [layer.SerializeToString() for layer in self.plan.layers]
+        if self.job.triplets or self.job.mine_every:
+            # A model holds its layers' parameters: what was mined is told to the layer instead.
+            extras.use_groups(self.plan.layers, "" if self.job.mine_every else self.job.triplets)
         for layer in self.plan.layers:
             if roles.kind(layer) == "IdentityData" and not layer.param:
                 # Its iteration count is not learned.
@@ -124,8 +130,9 @@ class Loop:
             start.check_state(self.net, layers, job.state, job.model, self._histories)
             self.solver.restore(job.state)
         keeps = {layer.name: roles.state_blobs(layer) for layer in layers}
+        data = [layer.name for layer in layers if roles.kind(layer) == "IdentityData"]
         for path in job.weights:
-            for line in start.load_weights(self.net, path, job.aside, keeps):
+            for line in start.load_weights(self.net, path, job.aside, keeps, data):
                 self.tell.note(line)
         for place in position.places(layers, self.batches):
             self.tell.note(place.text)
@@ -156,7 +163,7 @@ class Loop:
             logits, weight = plan.softmax[name]
             count = net.blobs[logits].shape[1] if logits else net.params[name][0].shape[0]
             classes[name] = count, weight
-        self.watch = Watch(plan.collapsed, classes, plan.reports)
+        self.watch = Watch(plan.collapsed, classes, plan.reports, plan.margins)
         rows = {layer.name: roles.row_of(layer) for layer in plan.layers}
         self._heads = {
             place for place, name in enumerate(self._names) if rows.get(name) and rows[name].head
@@ -170,6 +177,36 @@ class Loop:
             net.before_forward(self._before_layer)
         else:
             self.tell.note("this pycaffe has no callbacks: a number that is not finite shows late")
+
+    def _add_extras(self):
+        """Mining and evaluation, where they are asked for."""
+        job, message = self.job, self.plan.message
+        self._miner = self._evaluator = None
+        if job.mine_every:
+            reader = extras.reader_of(self.plan.layers)
+            given = roles.python_parameters(reader)
+            root = given.get("root", "")
+            embed = EmbeddingNet(message, self.net, given["source"], job.aside, root)
+            layer = self.net.layers[self._names.index(reader.name)]
+            self._miner = extras.Miner(job, self.plan.layers, layer, embed)
+            if job.triplets:
+                self._miner.go_on(Path(job.triplets))
+        if job.evaluate_every:
+            embed = EmbeddingNet(message, self.net, job.evaluate, job.aside)
+            self._evaluator = extras.Evaluator(job, self.net, embed)
+
+    def _do_extras(self):
+        done = self.solver.iter
+        if self._miner and done % self.job.mine_every == 0:
+            self.tell.note(self._miner(done))
+        if self._evaluator and done % self.job.evaluate_every == 0:
+            self._evaluate()
+
+    def _evaluate(self):
+        auc = self._evaluator(self.solver.iter)
+        self.tell.auc = auc
+        log(f"Iteration {self.solver.iter}, Testing net (#0)")
+        log(f"    Test net output #0: auc = {auc:.6g}")
 
     # --- An iteration -----------------------------------------------------------------------------
 
@@ -217,6 +254,7 @@ class Loop:
             "run": job.run,
             "seed": job.seed,
             "batches": done * self._forwards,
+            "triplets": extras.recorded(self._miner.newest if self._miner else None),
             "threads": os.environ.get("OPENBLAS_NUM_THREADS"),
             "command": job.command,
         }
@@ -239,6 +277,8 @@ class Loop:
     def _end(self):
         if self._saved != self.solver.iter:
             self._snapshot(last=True)
+        if self._evaluator and not self.asked:
+            self._evaluate()
         for text in self.watch.end():
             self.tell.warn(f"iteration {self.solver.iter}: {text}")
         self.tell.status(self._loss)

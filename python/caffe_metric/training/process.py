@@ -39,8 +39,9 @@ class Training:
 
     weights: models to start from, or one. resume: goes on from the newest whole snapshot. state: a
     solver state to go on from instead. seed: of all draws; None: the solver's random_seed, the
-    snapshot's, or one at random. threads: BLAS threads; None leaves the environment's choice. Use
-    it as a context manager: leaving it ends a child that still runs.
+    snapshot's, or one at random. threads: BLAS threads; None leaves the environment's choice.
+    triplets, mine_every, evaluate (iterations, images): see Job. Use it as a context manager:
+    leaving it ends a child that still runs.
 
     status: the newest of the child's (see `worker`), {} before the first. notes, warnings: lines
     for the user that nobody has taken yet. snapshot: the paths of the newest one.
@@ -57,6 +58,9 @@ class Training:
         resume=False,
         seed=None,
         gpu=None,
+        triplets="",
+        mine_every=0,
+        evaluate=None,
     ):
         self._folder = Path(folder or ".")
         self.plan = read_plan(self._folder / solver, self._folder)
@@ -69,6 +73,9 @@ class Training:
         try:
             lock = self._stack.enter_context(snapshots.Prefix(self._folder / prefix))
             job = self._job(solver, prefix, lock, weights, state, resume, seed, gpu)
+            job.triplets, job.mine_every = str(triplets or job.triplets), mine_every
+            if evaluate:
+                job.evaluate_every, job.evaluate = evaluate
             self._start(job, lock, threads)
         except BaseException:
             self._stack.close()
@@ -87,6 +94,7 @@ class Training:
             found = snapshots.newest_whole(self._folder / prefix, self.notes.append)
             state, job.run = found.file(".solverstate"), found.record["run"]
             self.notes.append(f"goes on from {state}")
+            job.triplets = _triplets(found)
             recorded = found.record["seed"]
             if seed not in (None, recorded):
                 raise UserError(f"--seed is {seed}, the training began with {recorded}")
@@ -235,6 +243,17 @@ def terminable():
     finally:
         for number, handler in older.items():
             signal.signal(number, handler)
+
+
+def _triplets(snapshot) -> str:
+    """The mined triplets that a snapshot goes on with; UserError where they are not whole."""
+    noted = dict(snapshot.record.get("triplets") or {})
+    if not noted:
+        return ""
+    path = snapshot.folder / noted.pop("file")
+    if not path.is_file() or snapshots.describe(path) != noted:
+        raise UserError(f"{path}: not what iteration {snapshot.iteration} was trained with")
+    return str(path)
 
 
 def _parts(descriptor):

@@ -26,6 +26,7 @@ class Plan:
     reports: {name of a top: what it tells}, of the tops that report on our layers.
     collapsed: {name of a loss layer: its weighted value when all embeddings are equal}.
     softmax: {name of a softmax loss layer: (its logits' blob, "" where it makes them; its weight)}.
+    margins: those of them whose logits have a margin: a loss of ln C is no chance there.
     features: the blob whose rows are the embeddings, before a Norm.
     counts: whether a layer keeps an iteration count (MarginInnerProduct).
     solver, message, layers: the file's SolverParameter, its NetParameter, and of that the layers in
@@ -38,6 +39,7 @@ class Plan:
     reports: dict = field(default_factory=dict)
     collapsed: dict = field(default_factory=dict)
     softmax: dict = field(default_factory=dict)
+    margins: set = field(default_factory=set)
     features: str = ""
     counts: bool = False
     solver: object = None
@@ -96,6 +98,9 @@ def _learn_tops(plan, layer):
     weight = layer.loss_weight[0] if layer.loss_weight else 1.0
     if layer.type == "SoftmaxWithLoss" and layer.bottom:
         plan.softmax[layer.name] = layer.bottom[0], weight
+        makers = [other for other in plan.layers if layer.bottom[0] in other.top]
+        if any((found := roles.row_of(maker)) and found.counts for maker in makers):
+            plan.margins.add(layer.name)
     row = roles.row_of(layer)
     if row is None:
         return
@@ -105,6 +110,7 @@ def _learn_tops(plan, layer):
         plan.features = _before_norm(plan.layers, layer)
     if row.counts and row.loss:
         plan.softmax[layer.name] = "", weight
+        plan.margins.add(layer.name)
     if row.collapsed is None:
         return
     normalised = "normalization" in roles.parameters(layer)

@@ -11,11 +11,12 @@ from caffe_metric.nets.iteration import learnable
 from caffe_metric.support.errors import UserError
 
 
-def load_weights(net, path, aside, keeps) -> list[str]:
+def load_weights(net, path, aside, keeps, fresh=()) -> list[str]:
     """Fills a pycaffe net from a model; returns what was filled, and what starts anew, in lines.
 
     aside: a folder for a model that was made to fit. keeps: {layer: blobs that it keeps for
-    itself}: a model that lacks these, or has them in excess, is made to fit. Raises UserError.
+    itself}: a model that lacks these, or has them in excess, is made to fit. fresh: layers that
+    start anew whatever the model has. Raises UserError.
     """
     aside = Path(aside)
     here = {name: [tuple(blob.shape) for blob in kept] for name, kept in net.params.items()}
@@ -27,8 +28,8 @@ def load_weights(net, path, aside, keeps) -> list[str]:
         if changed:
             there = model.shapes()
         _compare(path, there, here)
-        filled = [name for name in here if there.get(name)]
-        if here and not filled:
+        filled = [name for name in here if there.get(name) and name not in fresh]
+        if set(here) - set(fresh) and not filled:
             raise UserError(
                 f"{path}: is of another net: it has weights of {_some(filter(there.get, there))}, "
                 f"the net of {_some(here)}"
@@ -37,9 +38,12 @@ def load_weights(net, path, aside, keeps) -> list[str]:
         if changed:
             fitted = str(aside / f"fitted{''.join(Path(path).suffixes[-2:])}")
             model.save(fitted)
+    kept = [(blob, np.array(blob.data)) for name in fresh for blob in net.params.get(name, [])]
     net.copy_from(str(fitted))
+    for blob, values in kept:
+        blob.data[...] = values
     lines = [f"{path}: fills {_some(filled, 1000)}"]
-    if anew := [name for name in here if name not in filled]:
+    if anew := [name for name in here if name not in (*filled, *fresh)]:
         lines.append(f"{path}: has no weights of {_some(anew, 1000)}: they start anew")
     return lines
 

@@ -32,6 +32,8 @@ class Teller:
             top: self._net.blobs[top] for top in plan.reports if top in self._net.blobs
         }
         self._display = plan.solver.display or DISPLAY
+        # Of held-out images, where they are measured.
+        self.auc = None
         self.start()
 
     def start(self):
@@ -59,6 +61,8 @@ class Teller:
             rows = self._net.blobs[self._plan.features].data
             rows = rows.reshape(len(rows), -1)
             reports["norm"] = float(np.sqrt(np.square(rows, dtype=np.float64).sum(1)).mean())
+        if self.auc is not None:
+            reports["auc"] = self.auc
         self._events(
             status={
                 "iteration": done,

@@ -64,14 +64,14 @@ class Watch:
     """Reads the losses of every iteration, and says what they tell, each thing once.
 
     collapsed: {loss: its value when all embeddings are equal}; classes: {softmax loss: (number of
-    classes, its weight)}; reports: {top: what it tells}.
+    classes, its weight)}; reports: {top: what it tells}; margins: the softmax losses with a margin.
     """
 
-    def __init__(self, collapsed=None, classes=None, reports=None):
+    def __init__(self, collapsed=None, classes=None, reports=None, margins=()):
         self._values = [_collapsed(loss, value) for loss, value in (collapsed or {}).items()]
         for loss, (count, weight) in (classes or {}).items():
             self._values.append(_overflow(loss, OVERFLOW * weight, count))
-            if count > 1:
+            if count > 1 and loss not in margins:
                 self._values.append(_chance(loss, math.log(count) * weight, count))
         self._reports = reports or {}
         self._seen = {}
@@ -120,5 +120,13 @@ class Watch:
             if inactive or distance > TOLERANCE * value.value:
                 return False
         if not value.embeddings:  # one batch is luckier than another
+            if value.standing == CHANCE_STANDING and self._leaves(value, last):
+                return False
             last = [sum(last) / count]
         return all(value.least <= number / value.value <= value.most for number in last)
+
+    def _leaves(self, value, last):
+        """Whether a loss that is on its way passes the value only."""
+        half = len(last) // 2
+        early, late = sum(last[:half]) / half, sum(last[half:]) / (len(last) - half)
+        return abs(early - late) > TOLERANCE * value.value

@@ -16,7 +16,7 @@ SMALL = 20_000  # rows up to which the products alone are fast
 FEW = 256  # neighbours up to which FAISS's heap is fast
 _QUERIES = 4096
 _TRAINING = 200_000
-_PROBES = 32
+PROBES = 32
 
 
 def is_exact(rows: int) -> bool:
@@ -49,10 +49,10 @@ def _by_products(unit, count):
     for start, similarities in similarity_blocks(unit, 256 if count > FEW else 1024):
         rows = np.arange(len(similarities))
         similarities[rows, start + rows] = -np.inf
-        yield start, _top(similarities, count)
+        yield start, top(similarities, count)
 
 
-def _top(similarities, count):
+def top(similarities, count):
     """Columns of the `count` largest entries of each row, sorted; ties by column."""
     if not count:
         return np.empty((len(similarities), 0), np.int64)
@@ -81,11 +81,10 @@ def _by_faiss(unit, count):
         yield start, _without_self(start, found, count)
 
 
-def _by_clusters(unit, count):
-    """An inverted file of 8-bit numbers; the candidates are put in order by the rows themselves."""
+def cluster_index(unit):
+    """FAISS's inverted file of 8-bit numbers, over rows float32 [N, D]."""
     import faiss
 
-    unit = np.ascontiguousarray(unit, np.float32)
     lists = int(4 * np.sqrt(len(unit)))
     quantizer = faiss.IndexFlatIP(unit.shape[1])
     index = faiss.IndexIVFScalarQuantizer(
@@ -99,7 +98,14 @@ def _by_clusters(unit, count):
     index.train(unit[np.sort(chosen)])
     for start in range(0, len(unit), 1 << 16):
         index.add(unit[start : start + (1 << 16)])
-    index.nprobe = _PROBES
+    index.nprobe = PROBES
+    return index
+
+
+def _by_clusters(unit, count):
+    """An inverted file of 8-bit numbers; the candidates are put in order by the rows themselves."""
+    unit = np.ascontiguousarray(unit, np.float32)
+    index = cluster_index(unit)
     for start in range(0, len(unit), _QUERIES):
         queries = unit[start : start + _QUERIES]
         _, found = index.search(queries, count + 1 + count // 4)

@@ -1,0 +1,241 @@
+"""Nets and solvers for the known ways to train, written from a trunk.
+
+A preset fits margin, scale, lambda and rate to the number of classes and iterations, so that a net
+of ten people and 400 iterations trains as well as one of ten thousand and 200,000.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from caffe_metric.support.files import replacing
+from caffe_metric.training import trunks
+
+# Of identities with fewer images an image comes twice in a batch.
+IMAGES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is trained: the classes and images of the source, iterations, images a batch."""
+
+    source: str
+    classes: int
+    images: int
+    iterations: int
+    batch: int
+    rate: float
+    embedding: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A part of a training: its head, its batches, its share of the iterations and of the rate."""
+
+    name: str
+    head: Callable[[Task, int], str]
+    by_identity: bool = False
+    share: float = 1.0
+    rate: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """One way to train, and where it comes from."""
+
+    stages: tuple[Stage, ...]
+    text: str
+
+
+# --- Heads: what stands behind the embedding ------------------------------------------------------
+
+
+def _softmax(task, iterations):
+    return f"""
+layer {{ name: "classes" type: "InnerProduct" bottom: "{task.embedding}" top: "logits"
+  param {{ lr_mult: 1 decay_mult: 1 }} param {{ lr_mult: 2 decay_mult: 0 }}
+  inner_product_param {{ num_output: {task.classes} weight_filler {{ type: "xavier" }} }} }}
+layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "logits" bottom: "label" top: "loss" }}
+"""
+
+
+def _triplet(task, iterations):
+    return f"""
+layer {{ name: "norm" type: "Norm" bottom: "{task.embedding}" top: "unit" }}
+layer {{ name: "loss" type: "TripletLoss" bottom: "unit" bottom: "label"
+  top: "loss" top: "active" top: "d_ap" top: "d_an"
+  triplet_loss_param {{ margin: 0.2 mining: SEMIHARD }} }}
+"""
+
+
+def _margin(task, settings, frozen=False):
+    rate = "param { lr_mult: 0 decay_mult: 0 }" if frozen else "param { lr_mult: 1 decay_mult: 1 }"
+    return f"""
+layer {{ name: "classes" type: "MarginInnerProduct" bottom: "{task.embedding}" bottom: "label"
+  top: "logits" top: "lambda" {rate} param {{ lr_mult: 0 decay_mult: 0 }}
+  margin_inner_product_param {{ num_output: {task.classes} weight_filler {{ type: "xavier" }}
+    {settings} }} }}
+layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "logits" bottom: "label" top: "loss" }}
+"""
+
+
+def _lambda(iterations, start=1000.0, least=5.0):
+    """From `start` down to `least` after half of the iterations."""
+    gamma = (start / least - 1) / max(1, 0.5 * iterations)
+    return f"base: {start:g} gamma: {gamma:.4g} power: 1 lambda_min: {least:g}"
+
+
+def _a_softmax(task, iterations):
+    return _margin(task, f"type: QUADRUPLE {_lambda(iterations)}")
+
+
+def _atl(task, iterations):
+    settings = f"type: QUADRUPLE {_lambda(iterations)} triplet: true semihard: true"
+    return _margin(task, settings, frozen=True)
+
+
+def _atl_second(task, iterations):
+    """Lambda has come down in the first stage: the blob that counts says so, and holds it there."""
+    settings = "type: QUADRUPLE base: 5 lambda_min: 5 triplet: true semihard: true"
+    return _margin(task, settings, frozen=True)
+
+
+def scale_of(classes: int) -> float:
+    """The scale of normalised logits: that of AdaCos (Zhang et al. 2019, eq. 7), at least 16.
+
+    sqrt(2) ln(C - 1) is the least at which C logits tell the classes apart.
+    """
+    return round(min(64.0, max(16.0, 4 * math.sqrt(2) * math.log(max(2, classes - 1)))), 1)
+
+
+def _arcface(task, iterations):
+    scale = scale_of(task.classes)
+    return _margin(task, f"normalize_features: true scale: {scale:g} angular_margin: 0.5")
+
+
+def _cosface(task, iterations):
+    scale = scale_of(task.classes)
+    return _margin(task, f"normalize_features: true scale: {scale:g} cosine_margin: 0.35")
+
+
+PRESETS = {
+    "a-softmax": Preset(
+        (Stage("a-softmax", _a_softmax),), "A-Softmax, lambda annealed (Liu et al. 2017)"
+    ),
+    "atl-step": Preset(
+        (
+            Stage("a-softmax", _a_softmax, share=0.6),
+            Stage("atl", _atl_second, by_identity=True, share=0.4, rate=0.1),
+        ),
+        "angular triplet loss by steps: A-Softmax, then its weights as samples, semi-hard",
+    ),
+    "atl-direct": Preset(
+        (Stage("atl", _atl, by_identity=True),),
+        "angular triplet loss from the start: weights are samples, semi-hard",
+    ),
+    "softmax-then-triplet": Preset(
+        (
+            Stage("softmax", _softmax, share=0.5),
+            Stage("triplet", _triplet, by_identity=True, share=0.5, rate=0.5),
+        ),
+        "softmax, then triplets mined in batches by identity (Parkhi et al. 2015)",
+    ),
+    "arcface": Preset((Stage("arcface", _arcface),), "ArcFace (Deng et al. 2019)"),
+    "cosface": Preset((Stage("cosface", _cosface),), "CosFace (Wang et al. 2018)"),
+    "softmax": Preset((Stage("softmax", _softmax),), "softmax alone: the baseline"),
+}
+
+
+# --- The nets and solvers -------------------------------------------------------------------------
+
+READER = """
+layer {{ name: "train_data" type: "Python" top: "{blob}" top: "label" include {{ phase: TRAIN }}
+  param {{ lr_mult: 0 decay_mult: 0 }}
+  python_param {{ module: "caffe_metric.layers" layer: "IdentityDataLayer"
+    param_str: {settings} }} }}
+"""
+SOLVER = """net: {net}
+type: "SGD"
+base_lr: {rate:g}
+momentum: 0.9
+weight_decay: 0.0005
+lr_policy: "poly"
+power: 1
+max_iter: {iterations}
+display: {display}
+average_loss: {display}
+snapshot: {snapshot}
+snapshot_prefix: {prefix}
+random_seed: 1
+solver_mode: CPU
+"""
+
+
+def default_iterations(images: int, batch: int) -> int:
+    """Twenty epochs, 400 iterations at least."""
+    return max(400, 20 * images // batch)
+
+
+def write(preset: str, trunk: trunks.Trunk, task: Task, folder) -> list[tuple[Path, str]]:
+    """Writes nets and solvers; returns (solver, what it is) of each stage, in their order.
+
+    The last stage is DIR/solver.prototxt and DIR/net.prototxt. Raises UserError.
+    """
+    folder, stages = Path(folder), PRESETS[preset].stages
+    written, before = [], ""
+    for number, stage in enumerate(stages, 1):
+        name = "" if number == len(stages) else f"{number}_"
+        iterations = max(1, round(task.iterations * stage.share))
+        net, solver = folder / f"{name}net.prototxt", folder / f"{name}solver.prototxt"
+        prefix = folder / stage.name
+        settings = SOLVER.format(
+            net=_quoted(net),
+            rate=task.rate * stage.rate,
+            iterations=iterations,
+            display=max(1, min(100, iterations // 50)),
+            snapshot=max(1, iterations // 4),
+            prefix=_quoted(prefix),
+        )
+        if before:
+            settings += f"weights: {_quoted(before)}\n"
+        _save(net, _net(f"{preset}: {stage.name}", stage, trunk, task, iterations))
+        _save(solver, settings)
+        written.append((solver, f"{stage.name}, {iterations} iterations"))
+        before = f"{prefix}_iter_{iterations}.caffemodel"
+    return written
+
+
+def _net(name, stage, trunk, task, iterations):
+    settings = {"source": task.source, **trunk.picture}
+    if stage.by_identity:
+        settings.update(layout="PK", identities=max(2, task.batch // IMAGES), images=IMAGES)
+        if settings["identities"] > task.classes:
+            settings["identities"] = task.classes
+            settings["images"] = max(2, task.batch // task.classes)
+    else:
+        settings.update(layout="SHUFFLED", batch_size=task.batch)
+    reader = READER.format(blob=trunk.blob, settings=_quoted(json.dumps(settings)))
+    test = trunk.test_reader(task.source)
+    layers = trunk.text(window_of(iterations))
+    head = stage.head(dataclasses.replace(task, embedding=trunk.embedding), iterations)
+    return f"name: {_quoted(name)}\n{reader.lstrip()}{test}{layers}{head}"
+
+
+def window_of(iterations: int) -> float:
+    """BatchNorm's moving_average_fraction: a twentieth of the training counts, 10 iterations at
+    least and 1000, as Caffe has it, at most."""
+    return round(1 - 1 / min(1000.0, max(10.0, iterations / 20)), 4)
+
+
+def _quoted(text) -> str:
+    """A string of a prototxt."""
+    return json.dumps(str(text), ensure_ascii=False)
+
+
+def _save(path, text):
+    with replacing(path) as temporary:
+        temporary.write_text(text)
