@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from caffe_metric.nets import modelfile
 from oracle import forks
 from zoo_case import CLASSES, LABELS, TRUNK, Case, random_weights
 
@@ -341,6 +342,82 @@ layer { name: "fc6" type: "InnerProduct" bottom: "norm1" top: "fc6"
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
     case = Case(tmp_path, text)
     assert case.modernize() == 1
+
+
+def test_a_row_that_stops_the_gradient_goes_on_stopping_it(tmp_path):
+    norm = """
+layer { name: "norm1" type: "Normalize" bottom: "fc5" top: "norm1" propagate_down: false }"""
+    case = Case(tmp_path, chain(norm=norm), MODEL)
+    assert case.modernize() == 0
+    before = case.params()
+
+    def run():
+        solver = caffe.get_solver("solver.prototxt")
+        solver.net.copy_from("new.caffemodel")
+        solver.net.forward()
+        solver.net.backward()
+        return {
+            name: float(np.abs(blobs[0].diff).max()) for name, blobs in solver.net.params.items()
+        }
+
+    slopes = case._in_child(run)
+    assert slopes["fc6"] > 0 and slopes["fc5"] == slopes["conv1"] == 0
+    assert before.keys() == slopes.keys()
+
+
+def test_test_without_the_length(tmp_path):
+    """ChannelScale in TRAIN alone: in TEST the accuracy asks for the order of the cosines."""
+    channel = CHANNEL.replace("channel_scale_param", "include { phase: TRAIN } channel_scale_param")
+    margin = """
+layer { name: "margin" type: "CosinAddm" bottom: "fc6" bottom: "label" top: "fc6_margin"
+  cosin_add_m_param { m: 0.3 } include { phase: TRAIN } }"""
+    loss = """
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc6_scaled" bottom: "label" top: "loss"
+  include { phase: TRAIN } }"""
+    text = chain(norm=TWO_TOPS, margin=margin, scale=channel, loss=loss)
+    case = Case(tmp_path, text, MODEL)
+    assert case.modernize() == 0
+    found, _, plain = published(case, forks.arcface(0.3), 1, phase=caffe.TEST)
+    assert found["accuracy"] == pytest.approx(forks.accuracy(plain, LABELS))
+    case.train()
+
+
+def test_two_classifiers_of_one_norm(tmp_path):
+    second = """
+layer { name: "fc7" type: "InnerProduct" bottom: "norm1" top: "fc7"
+  inner_product_param { num_output: 4 normalize: true bias_term: false
+    weight_filler { type: "gaussian_unitball" } } }
+layer { name: "margin7" type: "CosinAddm" bottom: "fc7" bottom: "label" top: "fc7"
+  cosin_add_m_param { m: 0.2 } }
+layer { name: "s7" type: "Scale" bottom: "fc7" top: "fc7" param { lr_mult: 0 decay_mult: 0 }
+  scale_param { filler { type: "constant" value: 16 } bias_term: false } }
+layer { name: "loss7" type: "SoftmaxWithLoss" bottom: "fc7" bottom: "label" top: "loss7"
+  loss_weight: 0.5 }"""
+    case = Case(tmp_path, chain(second=second), {**MODEL, "fc7": MODEL["fc6"]})
+    assert case.modernize() == 0
+    found, z, plain = published(case, forks.cosface(-0.35), 30)
+    np.testing.assert_allclose(found["fc6_scaled"], z, **TOLERANCE)
+    z = 16 * forks.on_target(plain, LABELS, forks.arcface(0.2))
+    np.testing.assert_allclose(found["fc7"], z, **TOLERANCE)
+    case.train()
+
+
+def test_a_model_of_2014(tmp_path):
+    """Its blobs have four numbers for a shape."""
+    case = Case(tmp_path, chain(), MODEL)
+    made = modelfile.message()()
+    for name, blobs in MODEL.items():
+        layer = made.layers.add(name=name)
+        for values in blobs:
+            shape = (1,) * (4 - values.ndim) + values.shape
+            blob = layer.blobs.add(num=shape[0], channels=shape[1], height=shape[2], width=shape[3])
+            blob.data.extend(values.ravel().tolist())
+    (tmp_path / "old.caffemodel").write_bytes(made.SerializeToString())
+    assert case.modernize() == 0
+    kept = case.params()
+    for name, blobs in MODEL.items():
+        for old, new in zip(blobs, kept[name]):
+            np.testing.assert_array_equal(old, new)
 
 
 REFUSED = {

@@ -108,6 +108,7 @@ class BinaryModel(_Binary):
             modelfile.upgraded(self.content)
         except ValueError as error:
             raise UserError(f"{path}: {error}") from error
+        self._arrays = {}
 
     def _layer(self, name):
         return next(layer for layer in self.content.layer if layer.name == name)
@@ -132,19 +133,28 @@ class BinaryModel(_Binary):
 
     def arrays(self) -> dict[str, list[np.ndarray]]:
         """{layer: its blobs}, of the layers that have any."""
-        return {
+        self._arrays = {
             layer.name: [_array(blob) for blob in layer.blobs]
             for layer in self.content.layer
             if layer.blobs
         }
+        return dict(self._arrays)
 
     def set_arrays(self, arrays: dict[str, list[np.ndarray]]) -> None:
-        """Holds these layers from now on, and no others."""
-        del self.content.layer[:]
+        """Holds these layers from now on, and no others.
+
+        A list that `arrays` gave stands for the blobs as they are in the file: those of an old one
+        have four numbers for a shape, which Caffe compares by other rules.
+        """
+        made = type(self.content)(name=self.content.name)
         for name, values in arrays.items():
-            layer = self.content.layer.add(name=name)
+            layer = made.layer.add(name=name)
+            if values is self._arrays.get(name):
+                layer.blobs.extend(self._layer(name).blobs)
+                continue
             for value in values:
                 _fill(layer.blobs.add(), value)
+        self.content = made
 
 
 class BinaryState(_Binary):

@@ -35,13 +35,16 @@ class Net:
         return self._graph
 
     def new_layer(self, name: str, type_name: str, bottoms, tops, like=None):
-        """A LayerParameter; with the rules (include, exclude) of another."""
+        """A LayerParameter; with the rules (include, exclude) of another, and its propagate_down
+        where it has as many bottoms."""
         made = type(self.document.layers[0].message)(name=name, type=type_name)
         made.bottom.extend(bottoms)
         made.top.extend(tops)
         if like is not None:
             made.include.extend(like.include)
             made.exclude.extend(like.exclude)
+            if len(like.propagate_down) == len(made.bottom):
+                made.propagate_down.extend(like.propagate_down)
         return made
 
     def free_name(self, wanted: str) -> str:

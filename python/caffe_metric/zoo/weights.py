@@ -30,3 +30,8 @@ def _names(net, old: bool) -> set[str]:
         for layer in net.layers
         for message in (layer.now if layer.now is not None else [layer.message])
     }
+
+
+def rows(blob, count: int) -> np.ndarray:
+    """Weights as count x K, whatever shape an old model gives them."""
+    return np.reshape(blob, (count, -1))

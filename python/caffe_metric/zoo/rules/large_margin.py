@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffe_metric.nets import phases
+from caffe_metric.zoo import weights
 
 FIELDS = {
     "LargeMarginInnerProduct": "largemargin_inner_product_param",
@@ -105,10 +106,10 @@ def _keep_count(net, message) -> None:
     """t stands beside the weights of a model."""
     given = message.margin_inner_product_param
     t = np.array([given.iteration], np.float32)
-    keep = given.persist_iteration
+    count, keep = given.num_output, given.persist_iteration
     net.weights[message.name] = (
         message.name,
-        lambda blobs: [blobs[0], *(blobs[1:2] or [t])] if keep else blobs[:1],
+        lambda blobs: [weights.rows(blobs[0], count), *(blobs[1:2] or [t])][: 1 + keep],
     )
 
 

@@ -13,7 +13,6 @@ def rewrite(net, layer) -> None:
         net.drop_tops(layer, 1)
     made = net.new_layer(message.name, "LiftedStructureLoss", message.bottom, message.top, message)
     made.loss_weight.extend(message.loss_weight)
-    made.propagate_down.extend(message.propagate_down)
     given = message.lifted_struct_sim_softmax_loss_param
     param = made.lifted_structure_loss_param
     param.form = 0  # SONG

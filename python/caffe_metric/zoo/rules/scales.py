@@ -55,3 +55,14 @@ def _filled(filler) -> float | None:
 def _uniform(blob) -> float | None:
     values = np.unique(np.asarray(blob))
     return float(values[0]) if len(values) == 1 else None
+
+
+def without_clamp(net, layer) -> None:
+    given = layer.message.scale_param
+    if clamps(given):
+        given.ClearField("min_value")
+        given.ClearField("max_value")
+        net.touch(layer)
+        net.changed(
+            layer, "Scale with min_value or max_value", "Scale", "learned, without the clamp"
+        )
