@@ -18,11 +18,17 @@ from caffe_metric.support.errors import UserError
 def add_arguments(parser) -> None:
     parser.add_argument("net", metavar="NET.prototxt")
     parser.add_argument("--weights", metavar="W.caffemodel", help="a model the net should load")
+    parser.add_argument("--solver", metavar="S.prototxt", help="the solver that will train it")
     parser.add_argument("--build", action="store_true", help="let Caffe set the net up, too")
 
 
 def run(args) -> int:
-    findings = check(args.net, args.weights, args.build)
+    max_iter = None
+    if args.solver:
+        from caffe_metric.training.solver import read_solver
+
+        max_iter = read_solver(args.solver).max_iter
+    findings = check(args.net, args.weights, args.build, max_iter)
     if not netschema.load().complete:
         print(f"{args.net}: note: no pycaffe here, so fields of Caffe's own layers are unchecked")
     for finding in findings:

@@ -1,4 +1,4 @@
-"""`caffe-metric weights IN OUT --net NET.prototxt`: makes a model fit a net's MarginInnerProduct.
+"""`caffe-metric weights IN OUT --net NET.prototxt`: makes a model fit a net.
 
 The layer keeps its iteration count t in a second blob (persist_iteration: true) or does without.
 Caffe aborts where a model, or a solver state, and a net differ in that. This adds the blob to each
@@ -7,22 +7,35 @@ such layer of IN, or takes it out, as the net asks, and writes OUT; with --itera
 IN is a .caffemodel or a .solverstate (or either with .h5). The model that a solver state belongs to
 is converted with it, and written beside OUT. A new blob holds T, or what the net's `iteration`
 says, for a solver state plus the iterations done so far.
+
+--batch-norm DATA (an LMDB, list or folder) measures the averages of the model's BatchNorm layers
+anew instead: their plain mean over --batches batches, with the weights as they are.
 """
 
 from __future__ import annotations
 
 from caffe_metric.nets.iteration import fit
-from caffe_metric.support.arguments import natural
+from caffe_metric.support.arguments import natural, positive
+from caffe_metric.support.errors import UserError
+from caffe_metric.training.statistics import BATCHES, measure
 
 
 def add_arguments(parser) -> None:
     parser.add_argument("source", metavar="IN")
     parser.add_argument("target", metavar="OUT")
     parser.add_argument("--net", metavar="NET.prototxt", required=True)
+    parser.add_argument("--batch-norm", metavar="DATA", help="measure BatchNorm's averages on it")
+    parser.add_argument("--batches", metavar="N", type=positive, default=BATCHES, help="(200)")
     parser.add_argument("--iteration", metavar="T", type=natural, help="the iteration count to set")
 
 
 def run(args) -> int:
-    for line in fit(args.source, args.target, args.net, args.iteration):
+    if args.batch_norm:
+        if args.iteration is not None:
+            raise UserError("--iteration and --batch-norm: one of them at a time")
+        lines = measure(args.source, args.target, args.net, args.batch_norm, args.batches)
+    else:
+        lines = fit(args.source, args.target, args.net, args.iteration)
+    for line in lines:
         print(line)
     return 0

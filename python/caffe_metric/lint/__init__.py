@@ -6,12 +6,17 @@ import re
 
 from caffe_metric.lint import data, models, ours, view, wiring
 from caffe_metric.lint.view import Finding
-from caffe_metric.nets import netfile, netschema, prototxt
+from caffe_metric.nets import batch_norm, netfile, netschema, phases, prototxt
 from caffe_metric.support import child
 
 
-def check(path: str, weights: str | None = None, build: bool = False) -> list[Finding]:
-    """All findings of a net file, in the order of the file. UserError where it cannot be read."""
+def check(
+    path: str, weights: str | None = None, build: bool = False, max_iter: int | None = None
+) -> list[Finding]:
+    """All findings of a net file, in the order of the file. UserError where it cannot be read.
+
+    max_iter: of the solver that will train it, where that is known.
+    """
     netfile.quiet_caffe()
     known = netschema.load()
     text = netfile.read_text(path)
@@ -35,11 +40,29 @@ def check(path: str, weights: str | None = None, build: bool = False) -> list[Fi
             ours.check(seen, layer)
             data.check(seen, layer)
         findings += [found for found in seen.findings if not _repeats(found, findings)]
+    findings += _averages(layers, lines, max_iter)
     if weights:
         findings += models.check(net, layers, lines, weights)
     if build and not any(found.severity == "error" for found in findings):
         findings += _build(path, view.states(net, layers))
     return sorted(findings, key=lambda found: found.line)
+
+
+def _averages(layers, lines, max_iter) -> list[Finding]:
+    """BatchNorm's: without a solver only Caffe's default is worth a word."""
+    kept = [layer for layer in batch_norm.averages(layers) if phases.included(layer, phases.TRAIN)]
+    if max_iter is None:
+        kept = [one for one in kept if not one.batch_norm_param.HasField("moving_average_fraction")]
+    text = batch_norm.complaint(kept, max_iter or 10_000 - 1)
+    if not kept or not text:
+        return []
+    if max_iter is None:
+        text = (
+            "BatchNorm averages over its last 1000 iterations (moving_average_fraction: 0.999, "
+            "Caffe's default): a training of less than 10000 is tested with what the net was "
+            "before; --solver tells how long it is; docs/training.md"
+        )
+    return [Finding("warning", text, lines.get(id(kept[0]), 0), kept[0].name)]
 
 
 def _repeats(found: Finding, findings: list[Finding]) -> bool:

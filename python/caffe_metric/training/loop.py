@@ -15,7 +15,7 @@ import numpy as np
 from google.protobuf import text_format
 
 import caffe
-from caffe_metric.nets import blobs, roles
+from caffe_metric.nets import batch_norm, blobs, roles
 from caffe_metric.support.errors import UserError
 from caffe_metric.training import extras, position, snapshots, start
 from caffe_metric.training.embedding import EmbeddingNet
@@ -54,6 +54,8 @@ class Loop:
         self.net = self.solver.net
         self._names = list(self.net._layer_names)
         self.tell = Teller(self.solver, self.plan, self._rows(), events)
+        if text := batch_norm.complaint(self.plan.layers, self.plan.max_iter):
+            self.tell.warn(text)
         self._start()
         self._look()
         self._add_extras()

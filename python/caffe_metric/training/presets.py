@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from caffe_metric.nets import batch_norm
 from caffe_metric.support.files import replacing
 from caffe_metric.training import trunks
 
@@ -220,15 +221,9 @@ def _net(name, stage, trunk, task, iterations):
         settings.update(layout="SHUFFLED", batch_size=task.batch)
     reader = READER.format(blob=trunk.blob, settings=_quoted(json.dumps(settings)))
     test = trunk.test_reader(task.source)
-    layers = trunk.text(window_of(iterations))
+    layers = trunk.text(batch_norm.fitting(iterations))
     head = stage.head(dataclasses.replace(task, embedding=trunk.embedding), iterations)
     return f"name: {_quoted(name)}\n{reader.lstrip()}{test}{layers}{head}"
-
-
-def window_of(iterations: int) -> float:
-    """BatchNorm's moving_average_fraction: a twentieth of the training counts, 10 iterations at
-    least and 1000, as Caffe has it, at most."""
-    return round(1 - 1 / min(1000.0, max(10.0, iterations / 20)), 4)
 
 
 def _quoted(text) -> str:

@@ -55,6 +55,13 @@ class Plan:
         setattr(solver, name, str(path))
 
 
+def read_solver(path):
+    """The SolverParameter of a file. Raises UserError."""
+    from caffe.proto import caffe_pb2
+
+    return netfile.parse(path, caffe_pb2.SolverParameter())
+
+
 def read_plan(path, folder="."):
     """Reads a solver file and its net; paths in it are relative to `folder`, as for Caffe.
 
@@ -63,7 +70,7 @@ def read_plan(path, folder="."):
     """
     from caffe.proto import caffe_pb2
 
-    solver = netfile.parse(path, caffe_pb2.SolverParameter())
+    solver = read_solver(path)
     plan = Plan(solver.max_iter, _prefix(solver, path, folder), solver.net or solver.train_net)
     plan.solver = solver
     net = caffe_pb2.NetParameter()

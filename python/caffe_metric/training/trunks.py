@@ -80,9 +80,13 @@ def read_trunk(path, embedding: str | None = None) -> Trunk:
 
 def trunk_of(net, path, embedding: str | None = None) -> Trunk:
     """The same of a NetParameter; path: what messages call it."""
-    layers = layers_of_phase(net, TRAIN)
-    blob = embedding or _embedding(path, layers)
-    kept = ancestors(layers, [blob])
+    return trunk_until(net, path, [embedding or _embedding(path, layers_of_phase(net, TRAIN))])
+
+
+def trunk_until(net, path, blobs) -> Trunk:
+    """The layers that some blobs come from; the last of them is the trunk's embedding."""
+    layers, blob = layers_of_phase(net, TRAIN), blobs[-1]
+    kept = ancestors(layers, blobs)
     sources = [layer for layer in kept if not layer.bottom]
     between = [layer for layer in kept if layer.bottom]
     if not between:
