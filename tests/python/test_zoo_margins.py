@@ -382,6 +382,40 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc6_scaled" bottom: "label
     case.train()
 
 
+def test_a_norm_of_each_phase(tmp_path):
+    norm = "".join(
+        f"""
+layer {{ name: "norm1" type: "Normalize" bottom: "fc5" top: "norm1" include {{ phase: {phase} }} }}"""
+        for phase in ("TRAIN", "TEST")
+    )
+    case = Case(tmp_path, chain(norm=norm), MODEL)
+    assert case.modernize() == 0
+    for phase in (caffe.TRAIN, caffe.TEST):
+        found, z, _ = published(case, forks.cosface(-0.35), 30, phase=phase)
+        np.testing.assert_allclose(found["fc6_scaled"], z, **TOLERANCE)
+
+
+def test_a_learned_scale_before_the_product(tmp_path):
+    """NormFace: of the unit features, clamped in its forward pass."""
+    text = (
+        TRUNK
+        + """
+layer { name: "norm1" type: "Normalize" bottom: "fc5" top: "norm1" }
+layer { name: "longer" type: "Scale" bottom: "norm1" top: "longer" param { lr_mult: 1 }
+  scale_param { axis: 0 num_axes: 0 filler { value: 10 } min_value: 1 max_value: 50 } }
+layer { name: "fc6" type: "InnerProduct" bottom: "longer" top: "fc6"
+  inner_product_param { num_output: 4 normalize: true bias_term: false
+    weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc6" bottom: "label" top: "loss" }
+"""
+    )
+    case = Case(tmp_path, text, {**MODEL, "longer": [np.float32(10)]})
+    assert case.modernize() == 0
+    found, z, _ = published(case, lambda c: c, 10)
+    np.testing.assert_allclose(found["fc6"], z, **TOLERANCE)
+    case.train()
+
+
 def test_two_classifiers_of_one_norm(tmp_path):
     second = """
 layer { name: "fc7" type: "InnerProduct" bottom: "norm1" top: "fc7"

@@ -42,8 +42,7 @@ def run(args) -> int:
         _same_kind(*args.weights)
         with blobs.open_model(args.weights[0]) as model:
             done = zoo.modernize(args.old, text, model.arrays())
-            made = zoo.converted(done, args.weights[0])
-            _finish(args, done, encoding, lambda: _save(model, made, args.weights[1]))
+            _finish(args, done, encoding, model)
     else:
         _finish(args, zoo.modernize(args.old, text), encoding, None)
     return 0
@@ -54,12 +53,7 @@ def _same_kind(old: str, new: str) -> None:
         raise UserError(f"{old} and {new}: must both be .h5 files, or neither")
 
 
-def _save(model, arrays, path: str) -> None:
-    model.set_arrays(arrays)
-    model.save(path)
-
-
-def _finish(args, done, encoding, save_model) -> None:
+def _finish(args, done, encoding, model) -> None:
     for line in done.report:
         print(line)
     if not netschema.load().complete:
@@ -74,10 +68,11 @@ def _finish(args, done, encoding, save_model) -> None:
             f"{args.old}: {refused} thing(s) cannot be rewritten, see above; nothing is written "
             "(--partial writes the rest)"
         )
+    if model is not None:
+        model.set_arrays(zoo.converted(done, args.weights[0]))
+        model.save(args.weights[1])
     with replacing(args.out) as path:
         Path(path).write_bytes(done.text.encode(encoding))
-    if save_model:
-        save_model()
     changed = sum(line.verdict == zoo.CHANGED for line in done.report)
     left = f", {refused} left as they were" if refused else ""
     written = args.out if not args.weights else f"{args.out}, {args.weights[1]}"

@@ -25,14 +25,16 @@ class Graph:
         """The nets that have a layer."""
         return [net for net in self.nets if id(layer) in net.makers]
 
+    def makers(self, layer, place: int) -> list:
+        """The layers that make a bottom, each in some net; [] where it is an input of a net."""
+        made = [net.makers[id(layer)][place] for net in self.having(layer)]
+        found = {id(maker): maker for maker in made}
+        return [] if None in made else list(found.values())
+
     def maker(self, layer, place: int):
         """The layer that makes a bottom, the same in every net; None where there is not one."""
-        found = {
-            id(maker): maker
-            for net in self.having(layer)
-            for maker in [net.makers[id(layer)][place]]
-        }
-        return next(iter(found.values())) if len(found) == 1 else None
+        found = self.makers(layer, place)
+        return found[0] if len(found) == 1 else None
 
     def readers(self, layer, place: int = 0) -> list:
         """(reader, number of its bottom) of a top, in any net."""

@@ -130,26 +130,40 @@ def _labels_after(one, layer, depth):
 
 @dataclass
 class Before:
-    """What stands before the product: a norm, and constants between. factor: of unit features."""
+    """What stands before the product.
+
+    norm: the layer that makes its features of one length, factor: that length. between: layers
+    that only multiply. several: each net has a norm of its own; all give that length. learned: a
+    Scale of such features, which may learn.
+    """
 
     norm: object = None
     factor: float = 1.0
     between: list = field(default_factory=list)
+    several: bool = False
+    learned: object = None
 
 
 def before(net, product) -> Before:
     found = Before()
     at = product
     while True:
-        maker = net.graph.maker(at, 0)
-        if maker is None or maker.message.top[:1] != at.message.bottom[:1]:
+        makers = net.graph.makers(at, 0)
+        if not makers or any(maker.message.top[:1] != at.message.bottom[:1] for maker in makers):
             return found
-        if norms.is_norm(net, maker):
-            found.norm = maker
-            found.factor *= norms.factor(maker)
+        maker = makers[0]
+        if all(norms.is_norm(net, one) for one in makers):
+            if len({norms.factor(one) for one in makers}) == 1:
+                found.norm, found.several = maker, len(makers) > 1
+                found.factor *= norms.factor(maker)
             return found
         value = scales.constant(net, maker)
+        if len(makers) > 1:
+            return found
         if value is None or not value > 0:
+            behind = net.graph.makers(maker, 0)
+            if scales.learns(maker) and behind and all(norms.is_norm(net, one) for one in behind):
+                found.learned = maker
             return found
         found.factor *= value
         found.between.append(maker)

@@ -48,7 +48,7 @@ def _rewrite(net, product) -> None:
     label = around.label_of(net, product, rows, margin)
     before = around.before(net, product)
     if margin is None and channel is None:
-        _plain(net, product, given, rows, label, projection)
+        _plain(net, product, given, rows, before, label, projection)
         return
     if given.bias_term:
         raise Refused("has a bias: a margin needs the cosine alone (bias_term: false)")
@@ -56,11 +56,11 @@ def _rewrite(net, product) -> None:
     margin_rows.rewrite(net, product, given, rows, label, margin, channel, before, projection)
 
 
-def _plain(net, product, given, rows, label, projection) -> None:
+def _plain(net, product, given, rows, before, label, projection) -> None:
     """Without a margin: type SINGLE. What stands around it stays."""
-    for row in rows:
-        if row.learned is not None:
-            without_clamp(net, row.learned)
+    for learned in [before.learned, *(row.learned for row in rows)]:
+        if learned is not None:
+            without_clamp(net, learned)
     if not label:
         _unlabelled(net, product, given, projection)
         return

@@ -133,6 +133,10 @@ def _check_beside(rows) -> None:
 def _features(net, product, before, channel):
     """The blob to read, and whether the norm has to stay because others read it."""
     norm = before.norm
+    if before.several:
+        if channel is not None:
+            raise Refused("each net has a norm of its own before it")
+        return product.message.bottom[0], True
     chain = {id(product), id(channel), *map(id, before.between)}
     outside = [
         reader
