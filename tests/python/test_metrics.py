@@ -213,7 +213,22 @@ def test_retrieval_against_loops(rng, rows, dimension):
     assert found["recall_at"] == pytest.approx(expected)
     assert found["map_at_r"] == pytest.approx(np.mean(maps))
     assert found["r_precision"] == pytest.approx(np.mean(precisions))
-    assert found["exact"]
+    assert found["queries"] == found["of_queries"] == len(maps)
+
+
+def test_of_many_rows_some_ask(rng, monkeypatch):
+    embeddings, labels = embed(rng, 300, 4, 12)
+    unit = unit_rows(embeddings)
+    whole = retrieval.retrieve(unit, labels, (1,))
+    monkeypatch.setattr(retrieval, "EXACT_ROWS", 100)
+    monkeypatch.setattr(retrieval, "QUERIES", 200)
+    drawn = retrieval.retrieve(unit, labels, (1,))
+    assert (drawn["queries"], drawn["of_queries"]) == (200, whole["of_queries"])
+    for name in ("map_at_r", "r_precision"):
+        assert drawn[name] != whole[name]
+        assert drawn[name] == pytest.approx(whole[name], abs=0.05)
+    monkeypatch.setattr(retrieval, "QUERIES", 300)
+    assert retrieval.retrieve(unit, labels, (1,)) == whole
 
 
 def test_nearest_breaks_ties_by_row():

@@ -11,7 +11,7 @@ histogram.png and, where jinja2 is installed, report.html.
 
 Beyond the rows themselves memory is bounded, for a million of them as well: neighbours come from
 FAISS, pairs are counted in tiles; above 10^9 pairs all same pairs are measured, and the different
-ones of rows drawn at random.
+ones of rows drawn at random; above 100,000 rows, 20,000 drawn at random ask for their neighbours.
 """
 
 from __future__ import annotations

@@ -48,6 +48,10 @@ class Report(dict):
             rows.append((f"TAR at FAR {far}", f"{tar:.4f}"))
             rows.append(("its threshold", _threshold(verified["threshold_at_far"][far])))
         rows.append(("Fisher score", f"{verified['fisher']:.4f}"))
+        if retrieved:
+            asked, could = retrieved["queries"], retrieved["of_queries"]
+            text = f"{could}" if asked == could else f"{asked} of {could}, at random"
+            rows.append(("queries", text))
         for k, recall in retrieved.get("recall_at", {}).items():
             rows.append((f"recall at {k}", f"{recall:.4f}"))
         if retrieved:

@@ -9,9 +9,9 @@ import importlib.util
 
 import numpy as np
 
-from caffe_metric.evaluation.metrics.similarity import similarity_blocks
+from caffe_metric.evaluation.metrics.similarity import BLOCK
 
-EXACT_ROWS = 100_000  # FAISS searches more rows in the nearest of their clusters, approximately
+EXACT_ROWS = 100_000  # up to which all rows ask all others
 SMALL = 20_000  # rows up to which the products alone are fast
 FEW = 256  # neighbours up to which FAISS's heap is fast
 _QUERIES = 4096
@@ -20,36 +20,38 @@ PROBES = 32
 
 
 def is_exact(rows: int) -> bool:
-    """Whether neighbour_blocks finds the nearest ones for certain."""
+    """Whether so many rows are all searched; more of them by FAISS in clusters, approximately."""
     return rows <= EXACT_ROWS or not importlib.util.find_spec("faiss")
 
 
-def neighbour_blocks(unit, count):
-    """Yields (first row, int64 [<= block, k]): the nearest other rows of each, nearest first.
+def neighbour_blocks(unit, count, queries=None):
+    """Yields (rows, int64 [<= block, k]): the nearest other rows of each, nearest first.
 
-    k is `count`, or N - 1 where there are no more rows. Ties by row number in the exact search
-    without FAISS.
+    queries: the rows that ask, all without it. k is `count`, or N - 1 where there are no more rows.
+    The search is exact; ties go by row number without FAISS.
     """
     count = min(count, max(len(unit) - 1, 0))
-    if not is_exact(len(unit)):
-        yield from _by_clusters(unit, count)
-    elif len(unit) > SMALL and 0 < count <= FEW and importlib.util.find_spec("faiss"):
-        yield from _by_faiss(unit, count)
-    else:
-        yield from _by_products(unit, count)
+    queries = np.arange(len(unit)) if queries is None else queries
+    fast = len(unit) > SMALL and 0 < count <= FEW and importlib.util.find_spec("faiss")
+    search = _by_faiss if fast else _by_products
+    block = _QUERIES if fast else 256 if count > FEW else BLOCK
+    for start in range(0, len(queries), block):
+        rows = queries[start : start + block]
+        yield rows, search(unit, rows, count)
 
 
 def nearest_rows(unit, count):
-    """The same of all rows, int64 [N, min(count, N - 1)]."""
+    """The same of all rows, int64 [N, min(count, N - 1)]; approximately above EXACT_ROWS."""
+    if not is_exact(len(unit)):
+        return np.concatenate(list(_by_clusters(unit, min(count, len(unit) - 1))))
     found = [block for _, block in neighbour_blocks(unit, count)]
     return np.concatenate(found) if found else np.empty((0, 0), np.int64)
 
 
-def _by_products(unit, count):
-    for start, similarities in similarity_blocks(unit, 256 if count > FEW else 1024):
-        rows = np.arange(len(similarities))
-        similarities[rows, start + rows] = -np.inf
-        yield start, top(similarities, count)
+def _by_products(unit, rows, count):
+    similarities = unit[rows] @ unit.T
+    similarities[np.arange(len(rows)), rows] = -np.inf
+    return top(similarities, count)
 
 
 def top(similarities, count):
@@ -71,14 +73,12 @@ def top(similarities, count):
     return chosen
 
 
-def _by_faiss(unit, count):
+def _by_faiss(unit, rows, count):
     import faiss
 
     unit = np.ascontiguousarray(unit, np.float32)
-    for start in range(0, len(unit), _QUERIES):
-        queries = unit[start : start + _QUERIES]
-        _, found = faiss.knn(queries, unit, count + 1, faiss.METRIC_INNER_PRODUCT)
-        yield start, _without_self(start, found, count)
+    _, found = faiss.knn(unit[rows], unit, count + 1, faiss.METRIC_INNER_PRODUCT)
+    return _without_self(rows, found, count)
 
 
 def cluster_index(unit):
@@ -115,12 +115,13 @@ def _by_clusters(unit, count):
             values[found[rows] < 0] = -np.inf
             order = np.argsort(-values, axis=1, kind="stable")
             found[rows] = np.take_along_axis(found[rows], order, 1)
-        yield start, _without_self(start, found[:, : count + 1], count)
+        rows = np.arange(start, start + len(found))
+        yield _without_self(rows, found[:, : count + 1], count)
 
 
-def _without_self(start, found, count):
+def _without_self(rows, found, count):
     # A row finds itself, though not always first among equals; the last goes where it does not.
-    itself = found == start + np.arange(len(found))[:, None]
+    itself = found == rows[:, None]
     itself[~itself.any(axis=1), -1] = True
     found = found[~itself].reshape(len(found), count)
     # Clusters may hold fewer: the rest is filled with the nearest.
