@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from caffe_metric.deployment import preprocess
 from caffe_metric.nets import netfile
 from caffe_metric.nets.filling import fill
 from caffe_metric.support import child
@@ -21,6 +22,9 @@ class Embedder:
     blob          the output; without it the net's own
     batch         images a forward pass
 
+    Images are arrays of numbers that the net takes, or paths of files, which are prepared as
+    preprocess.json beside the net says.
+
     The net is built in a child process first, because Caffe ends the process in which it meets an
     error. Raises UserError with Caffe's last words. Needs Caffe.
     """
@@ -34,16 +38,27 @@ class Embedder:
         outcome = child.run(lambda: _build(net, weights, blob)[1:])
         if not outcome.ok:
             raise UserError(f"{net}: {outcome.last_words}")
-        self.batch = batch
+        self.batch, self._folder = batch, Path(net).resolve().parent
         self._net, self.input, self.blob, self.shape = _build(net, weights, blob)
 
     def __call__(self, images) -> np.ndarray:
-        """Embeddings, float32 [N, D], of images [N, *shape], as numbers that the net takes."""
-        images = np.asarray(images)
-        if images.shape[1:] != self.shape:
-            raise ValueError(f"images have shape {images.shape}, must have (N, {self._dims()})")
-        rows = [self._forward(part) for part in self._batches(images)]
+        """Embeddings, float32 [N, D], of images: an array [N, *shape], or a list of paths."""
+        if len(images) and isinstance(images[0], (str, Path)):
+            load = self._prepared
+        else:
+            load = np.asarray
+            shape = np.shape(images)
+            if shape[1:] != self.shape:
+                raise ValueError(f"images have shape {shape}, must have (N, {self._dims()})")
+        rows = [self._forward(load(part)) for part in self._batches(images)]
         return np.concatenate(rows) if rows else np.empty((0, self._width()), np.float32)
+
+    def _prepared(self, paths) -> np.ndarray:
+        prepared = preprocess.read(self._folder)
+        if prepared is None:
+            raise UserError(f"{self._folder / preprocess.FILE}: no such file; give arrays")
+        picture = prepared.picture()
+        return np.stack([prepared.apply(picture.read(path), self._folder) for path in paths])
 
     def _dims(self) -> str:
         return ", ".join(map(str, self.shape))
