@@ -117,8 +117,8 @@ class Loop:
             # A model holds its layers' parameters: what was mined is told to the layer instead.
             extras.use_groups(self.plan.layers, "" if self.job.mine_every else self.job.triplets)
         for layer in self.plan.layers:
-            if roles.kind(layer) == "IdentityData" and not layer.param:
-                # Its iteration count is not learned.
+            if position.counts_batches(layer) and not layer.param:
+                # The count is not learned.
                 layer.param.add(lr_mult=0, decay_mult=0)
         position.shift_counts(self.plan.layers, self.batches)
         position.rotate_lists(self.plan.layers, self.batches, self.job.aside)

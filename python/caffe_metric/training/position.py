@@ -47,6 +47,14 @@ def rotate_lists(layers, batches: int, folder) -> None:
         param.source = str(rotated)
 
 
+def counts_batches(layer) -> bool:
+    """Whether an IdentityData layer keeps the number of its batch in a blob."""
+    # The older DataLayer has none.
+    return layer.python_param.layer == "IdentityDataLayer" and bool(
+        roles.python_parameters(layer).get("persist_iteration", True)
+    )
+
+
 def _shuffles(layer) -> bool:
     return layer.image_data_param.shuffle or layer.image_data_param.rand_skip > 0
 
@@ -98,7 +106,10 @@ def shift_counts(layers, batches: int) -> None:
     for layer in layers:
         row = roles.row_of(layer)
         counts = row is not None and (row.counts or row.type == "IdentityData")
-        if not counts or not batches or roles.parameters(layer).get("persist_iteration", True):
+        persists = roles.parameters(layer).get("persist_iteration", True)
+        if layer.python_param.layer == "DataLayer":
+            persists = False
+        if not counts or not batches or persists:
             continue
         if layer.type == "Python":
             import json

@@ -1,0 +1,185 @@
+"""Where data goes on after a resumption: IdentityData by its blob, Caffe's own by reading past.
+
+The batches of one training are compared with those of another that was stopped in the middle.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
+
+from caffe_metric.data import datum
+from caffe_metric.data.identity import batches
+from caffe_metric.data.identity.source import open_images
+from caffe_metric.data.lmdb_file import write_lmdb
+from caffe_metric.nets import blobs
+from caffe_metric.training.process import Training
+from harness import build, need
+from PIL import Image
+from training_nets import FC, NORM, TRIPLET, write
+
+IDENTITY = """
+layer {{ name: "data" type: "Python" top: "data" top: "label"
+  param {{ lr_mult: 0 decay_mult: 0 }}
+  python_param {{ module: "caffe_metric.layers" layer: "IdentityDataLayer"
+    param_str: "{{source: data.lmdb, identities: 3, scale: 0.01, mirror: true, {0}}}" }} }}
+"""
+BLOBLESS = IDENTITY.format("persist_iteration: false").replace(
+    "param { lr_mult: 0 decay_mult: 0 }", ""
+)
+DATA = """
+layer { name: "data" type: "Data" top: "data" top: "label" transform_param { scale: 0.01 }
+  data_param { source: "data.lmdb" batch_size: 10 backend: LMDB } }
+"""
+LIST = """
+layer { name: "data" type: "ImageData" top: "data" top: "label" transform_param { scale: 0.01 }
+  image_data_param { source: "list.txt" batch_size: 10 is_color: false } }
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    need("cpp")
+    write(tmp_path)
+    source = open_images("data.lmdb")
+    for row in range(64):
+        Image.fromarray(source.load(row)[0]).save(f"{row}.png")
+    lines = [f"{row}.png {source.labels[row]}\n" for row in range(64)]
+    (tmp_path / "list.txt").write_text("".join(lines))
+    return tmp_path
+
+
+def finish(**how):
+    notes = []
+    with Training("solver.prototxt", **how) as training:
+        while not training.poll():
+            time.sleep(0.01)
+        return notes + training.notes
+
+
+@pytest.mark.parametrize(
+    ("reader", "note"),
+    [
+        (DATA, "layer 'data' (Data) goes on at record 16 of 64"),
+        (LIST, "layer 'data' (ImageData) goes on at its line"),
+        (BLOBLESS, None),
+    ],
+    ids=["Data", "ImageData", "no blob"],
+)
+def test_readers_go_on_where_they_were(folder, reader, note):
+    """64 records in batches of 10, twice an iteration: 20 iterations end at record 16."""
+    net = reader + FC + NORM + TRIPLET
+    write(folder, net, max_iter=30, snapshot=20, snapshot_prefix='"whole"', iter_size=2)
+    finish()
+    write(folder, net, max_iter=20, snapshot_prefix='"parts"', iter_size=2)
+    finish()
+    write(folder, net, max_iter=30, snapshot_prefix='"parts"', iter_size=2)
+    notes = finish(resume=True)
+    assert note is None or note in notes
+    assert weights("whole_iter_30.caffemodel") == weights("parts_iter_30.caffemodel")
+    assert weights("whole_iter_30.caffemodel") != weights("whole_iter_20.caffemodel")
+
+
+def weights(path):
+    with blobs.open_model(path) as model:
+        (layer,) = (one for one in model.content.layer if one.name == "fc")
+        return [np.array(blob.data).tolist() for blob in layer.blobs]
+
+
+def test_what_cannot_be_set_is_said(folder):
+    net = LIST.replace("batch_size: 10", "batch_size: 10 shuffle: true") + FC + NORM + TRIPLET
+    write(folder, net, max_iter=20)
+    finish()
+    write(folder, net, max_iter=22)
+    (note,) = [note for note in finish(resume=True) if "layer 'data'" in note]
+    assert "shuffles by itself: it starts at its beginning again" in note
+
+
+def test_identity_data_goes_on_under_caffe_train(folder):
+    """The tool itself brings the number of the batch back, with its snapshot."""
+    tool = os.path.join(sys.prefix, "bin", "caffe")
+    if not os.path.exists(tool):
+        pytest.skip("no caffe tool here: ./run build")
+    net = IDENTITY.format("seed: 5") + FC + NORM + TRIPLET
+    for prefix, last, more in (("whole", 30, ()), ("parts", 20, ()), ("parts", 30, ("parts",))):
+        write(folder, net, max_iter=last, snapshot=0, snapshot_prefix=f'"{prefix}"')
+        state = [f"-snapshot={name}_iter_20.solverstate" for name in more]
+        command = [tool, "train", "-solver", "solver.prototxt", *state]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    assert weights("whole_iter_30.caffemodel") == weights("parts_iter_30.caffemodel")
+    with blobs.open_model("parts_iter_30.caffemodel") as model:
+        assert model.value("data", 0) == 30
+
+
+def test_any_batch_is_had_at_once(folder):
+    text = IDENTITY.format("seed: 5, workers: {0}, iteration: {1}")
+    text = text.replace("{0}", "%d").replace("{1}", "%d")
+    read = {}
+    for workers, first in ((0, 0), (2, 7), (1, 1_000_000), (3, 1_000_000)):
+        made = build(text % (workers, first))
+        for number in range(first, first + 9):
+            made.forward()
+            found = made.blobs["data"].data.copy(), made.blobs["label"].data.copy()
+            if number in read:
+                assert all(np.array_equal(a, b) for a, b in zip(found, read[number])), number
+            read[number] = found
+        assert made.params["data"][0].data[0] == first + 9
+    assert len(read) == 25
+
+
+@pytest.mark.parametrize("layout", ["pk", "pairs", "triplets", "thirds", "shuffled"])
+def test_a_batch_does_not_depend_on_what_was_asked_before(layout):
+    labels = np.repeat(np.arange(11), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
+    sizes = (4, 3) if layout == "pk" else (12,)
+    make = getattr(batches, layout)
+    forwards, backwards = make(labels, 3, *sizes), make(labels, 3, *sizes)
+    there = [forwards(number) for number in range(40)]
+    back = [backwards(number) for number in reversed(range(40))][::-1]
+    assert all(np.array_equal(a, b) for a, b in zip(there, back))
+    assert not np.array_equal(there[0], make(labels, 4, *sizes)(0))
+
+
+def test_identities_and_their_images_come_round_in_turns():
+    """11 identities in batches of 4: each at least once in three batches, with other images."""
+    labels = np.repeat(np.arange(11), 6)
+    order = batches.pk(labels, 3, 4, 2)
+    for turn in range(5):
+        seen = labels[np.concatenate([order(3 * turn + place) for place in range(3)])]
+        assert set(seen) == set(range(11))
+        assert np.bincount(seen).max() <= 4
+    # Three rounds show all six images of an identity; what fills a round comes on top.
+    rows = np.concatenate([order(number) for number in range(9)])
+    assert len(set(rows.tolist())) == 66
+
+
+def test_labels_are_read_without_their_images():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (3, 4, 5)).astype(np.uint8)
+    for label in (0, 1, 127, 128, 16383, 16384, 2**24 - 1):
+        for value in (datum.encode(image, label), datum.encode(b"\x89PNG" * 99, label)):
+            assert datum.label(memoryview(value)) == label
+    floats = datum.datum_class()(channels=2, height=1, width=1, float_data=[1, 2], label=7)
+    assert datum.label(memoryview(floats.SerializeToString())) == 7
+    floats = datum.datum_class()(channels=2, height=1, width=1, float_data=[1, 2])
+    assert datum.label(memoryview(floats.SerializeToString())) == 0
+    negative = datum.datum_class()(label=-3).SerializeToString()
+    assert datum.label(memoryview(negative)) == -3
+
+
+def test_many_records_are_opened_in_time(tmp_path):
+    """A million in under 5 s on an idle machine; here 100,000, with room for a busy one."""
+    write_lmdb(tmp_path / "m.lmdb", (("", datum.encode(np.zeros((1, 2, 2), np.uint8), k // 9))
+                                     for k in range(100_000)))  # fmt: skip
+    began = time.process_time()
+    source = open_images(tmp_path / "m.lmdb")
+    assert time.process_time() - began < 2
+    assert np.array_equal(source.labels, np.arange(100_000) // 9)
+    assert source.load(99_999).shape == (1, 2, 2)
