@@ -7,6 +7,7 @@ divide.
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -133,6 +134,23 @@ def test_all_pairs_against_loops(rng, how):
     for far in (0.1, 0.01):
         threshold = found.roc.threshold_at(far)
         assert threshold == pytest.approx(exact.threshold_at(far), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_memory_beyond_the_rows_is_bounded(rng, monkeypatch):
+    """20,000 rows: their similarities would be 1.6 GB, their pairs' scores 0.8 GB."""
+    unit = unit_rows(rng.normal(size=(20_000, 16)))
+    labels = np.arange(20_000) // 4
+    tracemalloc.start()
+    try:
+        found = all_pairs(unit, labels, hardest=8)
+        assert found.counts == (30_000, 199_960_000)
+        monkeypatch.setattr(retrieval, "EXACT_ROWS", 10_000)
+        assert retrieval.retrieve(unit, labels)["queries"] == 20_000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 500 << 20
 
 
 def worst(unit, labels, scores, same, sign):
