@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from caffe_metric import lint
 from caffe_metric.nets import blobs, netschema
 from caffe_metric.nets import iteration as weights
 from equal_lengths import zip_equal
@@ -298,3 +299,31 @@ def test_weights_in_caffe(command, net, tmp_path):
             np.testing.assert_array_equal(found[0], kept.value)
             if target == "true":
                 assert found[1] == 33  # iteration: 30 and three forwards
+
+
+def test_a_model_of_2014(tmp_path, rng):
+    """`layers`, whose blobs have four numbers for a shape, as Caffe itself would upgrade it."""
+    content = values(rng, {**SHAPES, "fc": SHAPES["fc"][:1]})
+    made = netschema.load().net()
+    for name, arrays in content.items():
+        layer = made.layers.add(name=name)
+        for array in arrays:
+            shape = (1,) * (4 - array.ndim) + array.shape
+            blob = layer.blobs.add(num=shape[0], channels=shape[1], height=shape[2], width=shape[3])
+            blob.data.extend(array.ravel().tolist())
+    (tmp_path / "old.caffemodel").write_bytes(made.SerializeToString())
+    (tmp_path / "net.prototxt").write_text(NET.format(persist="true", shared=""))
+    net = str(tmp_path / "net.prototxt")
+    weights.fit(str(tmp_path / "old.caffemodel"), str(tmp_path / "new.caffemodel"), net)
+    new = blobs.shapes(tmp_path / "new.caffemodel")
+    assert new == {**SHAPES, "fc": [(7, 5), (1,)]}
+    assert weights.fits(str(tmp_path / "new.caffemodel"), net)
+    found = lint.check(net, str(tmp_path / "new.caffemodel"))
+    assert not [row for row in found if row.severity == "error"]
+    caffe = pytest.importorskip("caffe")
+    if "MarginInnerProduct" not in caffe.layer_type_list():
+        pytest.skip("this Caffe lacks the layers")
+    loaded = caffe.Net(net, caffe.TEST, weights=str(tmp_path / "new.caffemodel"))
+    for name, arrays in content.items():
+        np.testing.assert_array_equal(loaded.params[name][0].data, arrays[0])
+    assert loaded.params["fc"][1].data.tolist() == [30]

@@ -333,8 +333,10 @@ def _judge(finding, slopes, scales, tolerance) -> None:
         seen = max(abs(slope.value), abs(line.predicted))
         coarse = slope.grain / tolerance
         floor = max(FLOOR * scales[line.dense], coarse, np.finfo(np.float32).tiny)
-        # Rounding may have moved the slope by a grain.
-        error = max(0.0, abs(slope.value - line.predicted) - slope.grain) / max(seen, floor)
+        apart = abs(slope.value - line.predicted)
+        error = apart / max(seen, floor)
+        if error > tolerance:  # rounding may have moved the slope by a grain
+            error = max(0.0, apart - slope.grain) / max(seen, floor)
         resolved += seen >= coarse
         coarsely += seen >= 10 * slope.grain
         nonzero += line.predicted != 0

@@ -73,9 +73,13 @@ def _read(path, message):
 
 
 def _shape(blob) -> tuple[int, ...]:
+    """Of an old blob, which always has four numbers, without the ones in front."""
     if blob.HasField("shape"):
         return tuple(blob.shape.dim)
-    return blob.num, blob.channels, blob.height, blob.width
+    shape = (blob.num, blob.channels, blob.height, blob.width)
+    while len(shape) > 1 and shape[0] == 1:
+        shape = shape[1:]
+    return shape
 
 
 def _fill(blob, values: np.ndarray) -> None:
