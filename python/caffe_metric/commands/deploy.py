@@ -5,9 +5,9 @@ which give the same numbers in Caffe, OpenCV's dnn and onnxruntime (--norm drop 
 the host divides); MarginInnerProduct becomes an InnerProduct.
 
 DIR gets deploy.prototxt and deploy.caffemodel, preprocess.json (how an image becomes the input),
-README.md, and parity.json: for Caffe, OpenCV and onnxruntime, where they are installed, the
-greatest difference from the training net's outputs, relative to the largest, and the least cosine.
-Unless all that ran agree to 1e-4, nothing is written into DIR.
+README.md, and parity.json: for Caffe, OpenCV and, with --onnx, onnxruntime, where they are
+installed, the greatest difference from the training net's outputs, relative to the largest, and the
+least cosine. Unless all that ran agree to 1e-4, nothing is written into DIR.
 """
 
 from __future__ import annotations
