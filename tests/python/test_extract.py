@@ -6,6 +6,8 @@ images that the batch does not divide, nets of both kinds, and each way to be wr
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -217,3 +219,174 @@ def test_a_list_as_people_write_them(world, command, rng):
         assert found["labels"].tolist() == [4, 5]
         assert found["names"].tolist() == ["Ann Lee/my photo.png", str(absolute)]
         np.testing.assert_array_equal(*found["embeddings"])
+
+
+IDENTITY = """
+layer { name: "train" type: "Python" top: "data" top: "label"
+  python_param { module: "caffe_metric.layers" layer: "IdentityDataLayer"
+    param_str: "{source: nowhere, batch_size: 4, layout: SHUFFLED, PICTURE}" } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "embedding" FULLY }
+""".replace("FULLY", FULLY)
+
+
+@pytest.fixture
+def photos(tmp_path, rng):
+    """A folder of two people, five gray pictures each; the pixels, in the order of names."""
+    pixels = rng.integers(0, 256, (10, 7, 6)).astype(np.uint8)
+    for row, image in enumerate(pixels):
+        path = tmp_path / "photos" / "ab"[row // 5] / f"{row} x.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return tmp_path / "photos", pixels
+
+
+def weights_of(folder, shape):
+    """Of a net with one InnerProduct `fc` on images of a shape; saved as w.caffemodel."""
+    dims = " ".join(f"dim: {number}" for number in (1, *shape))
+    text = f'layer {{ name: "in" type: "Input" top: "image" input_param {{ shape {{ {dims} }} }} }}'
+    text += f'layer {{ name: "fc" type: "InnerProduct" bottom: "image" top: "embedding" {FULLY} }}'
+    (folder / "plain.prototxt").write_text(text)
+    net = caffe.Net(str(folder / "plain.prototxt"), caffe.TEST)
+    net.save(str(folder / "w.caffemodel"))
+    return [blob.data.copy() for blob in net.params["fc"]]
+
+
+def run(command, folder, net, data, *more):
+    return command(
+        "extract", "--net", folder / net, "--weights", folder / "w.caffemodel", "--data", data,
+        "--blob", "embedding", "-o", folder / "f.npz", *more,
+    )  # fmt: skip
+
+
+def test_an_identity_data_net_says_how_images_are_read(photos, tmp_path, command):
+    """Its crop, means and scale; a folder as data; an odd row of the crop is left below."""
+    folder, pixels = photos
+    (tmp_path / "net.prototxt").write_text(
+        IDENTITY.replace("PICTURE", "gray: true, crop_size: 4, mean_value: 9, scale: 0.5")
+    )
+    weights, bias = weights_of(tmp_path, (1, 4, 4))
+    assert run(command, tmp_path, "net.prototxt", folder, "--batch", "4")[0] == 0
+    cropped = pixels[:, 1:5, 1:5].reshape(10, -1).astype(float)
+    with np.load(tmp_path / "f.npz") as found:
+        expected = (cropped - 9) * 0.5 @ weights.T + bias
+        np.testing.assert_allclose(found["embeddings"], expected, rtol=1e-4, atol=1e-3)
+        assert found["labels"].tolist() == [0] * 5 + [1] * 5
+        assert found["names"].tolist() == [f"{'ab'[row // 5]}/{row} x.png" for row in range(10)]
+
+
+def test_caffe_crops_the_same_middle(photos, tmp_path, command):
+    """Of an LMDB, by Caffe's own Data layer and by ours."""
+    folder, pixels = photos
+    records = [("x", datum.encode(image[None], row)) for row, image in enumerate(pixels)]
+    write_lmdb(tmp_path / "db", records)
+    data = 'layer { name: "d" type: "Data" top: "image" top: "label" transform_param '
+    data += '{ crop_size: 4 } data_param { source: "x" batch_size: 1 backend: LMDB } }\n'
+    weights_of(tmp_path, (1, 4, 4))
+    text = (tmp_path / "plain.prototxt").read_text()
+    (tmp_path / "data.prototxt").write_text(data + text[text.index('layer { name: "fc"') :])
+    found = []
+    for net, more in [("data.prototxt", ()), ("plain.prototxt", ("--crop", "4"))]:
+        assert run(command, tmp_path, net, tmp_path / "db", *more)[0] == 0
+        with np.load(tmp_path / "f.npz") as arrays:
+            found.append(arrays["embeddings"])
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
+def test_a_net_on_a_database_takes_a_list(photos, tmp_path, command, monkeypatch):
+    """Size and channels are those of the database that it was trained on."""
+    folder, pixels = photos
+    monkeypatch.chdir(tmp_path)
+    write_lmdb("db", [("x", datum.encode(np.zeros((1, 7, 6), np.uint8), 0))])
+    data = 'layer { name: "d" type: "Data" top: "image" top: "label" '
+    data += 'data_param { source: "db" batch_size: 1 backend: LMDB } }\n'
+    weights, bias = weights_of(tmp_path, (1, 7, 6))
+    text = (tmp_path / "plain.prototxt").read_text()
+    (tmp_path / "data.prototxt").write_text(data + text[text.index('layer { name: "fc"') :])
+    twice = Image.fromarray(pixels[0].repeat(2, axis=0).repeat(2, axis=1)).convert("RGB")
+    twice.save("twice.png")
+    (tmp_path / "list.txt").write_text("twice.png 3\n")
+    assert run(command, tmp_path, "data.prototxt", "list.txt")[0] == 0
+    with np.load(tmp_path / "f.npz") as found:
+        image = np.asarray(twice.convert("L").resize((6, 7), Image.Resampling.BILINEAR))
+        expected = image.ravel().astype(float) @ weights.T + bias
+        np.testing.assert_allclose(found["embeddings"][0], expected, rtol=0.02, atol=0.5)
+
+
+def test_a_deployed_folder_says_all(photos, tmp_path, command):
+    folder, pixels = photos
+    deployed = tmp_path / "deployed"
+    deployed.mkdir()
+    weights, bias = weights_of(tmp_path, (1, 7, 6))
+    (tmp_path / "plain.prototxt").rename(deployed / "deploy.prototxt")
+    (tmp_path / "w.caffemodel").rename(deployed / "deploy.caffemodel")
+    numbers = {"input": "image", "output": "embedding", "channels": 1, "height": 7, "width": 6}
+    numbers.update(order="gray", resize=None, crop=0, mean_value=[9.0], mean_file="", scale=0.5)
+    (deployed / "preprocess.json").write_text(json.dumps(numbers))
+    out = tmp_path / "f.npz"
+    status, said, err = command("extract", "--net", deployed, "--data", folder, "-o", out)
+    assert (status, err) == (0, "")
+    with np.load(out) as found:
+        expected = (pixels.reshape(10, -1).astype(float) - 9) * 0.5 @ weights.T + bias
+        np.testing.assert_allclose(found["embeddings"], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_images_that_do_not_fit_are_said_to(photos, tmp_path, command):
+    folder, _ = photos
+    weights_of(tmp_path, (3, 8, 8))
+    status, _, err = run(command, tmp_path, "plain.prototxt", folder)
+    assert (status, err.count("\n")) == (1, 1)
+    assert "images give 3x7x6 (channels, height, width), the net takes 3x8x8: see --size" in err
+    assert run(command, tmp_path, "plain.prototxt", folder, "--size", "8x8")[0] == 0
+    status, _, err = run(command, tmp_path, "plain.prototxt", folder, "--size", "8x8", "--gray")
+    assert "images give 1x8x8" in err
+
+
+def test_the_root_folder_of_the_net(photos, tmp_path, command):
+    folder, pixels = photos
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/list.txt").write_text("a/0 x.png 7\n")
+    weights, bias = weights_of(tmp_path, (3, 7, 6))
+    data = 'layer { name: "d" type: "ImageData" top: "image" top: "label" image_data_param '
+    data += f'{{ source: "x" root_folder: "{folder}/" batch_size: 1 }} }}\n'
+    text = (tmp_path / "plain.prototxt").read_text()
+    (tmp_path / "data.prototxt").write_text(data + text[text.index('layer { name: "fc"') :])
+    expected = np.tile(pixels[0].ravel(), 3).astype(float) @ weights.T + bias
+    for net, more in [("data.prototxt", ()), ("plain.prototxt", ("--root", folder))]:
+        assert run(command, tmp_path, net, tmp_path / "lists/list.txt", *more)[0] == 0
+        with np.load(tmp_path / "f.npz") as found:
+            np.testing.assert_allclose(found["embeddings"][0], expected, rtol=1e-4, atol=1e-3)
+            assert found["labels"].tolist() == [7]
+
+
+def test_embeddings_are_not_held_in_memory(photos, tmp_path):
+    from caffe_metric.evaluation.extraction import extract
+
+    folder, _ = photos
+    weights_of(tmp_path, (3, 7, 6))
+    net, weights = tmp_path / "plain.prototxt", tmp_path / "w.caffemodel"
+    embeddings, _, _ = extract(net, weights, folder, "embedding")
+    assert isinstance(embeddings, np.memmap)
+
+
+def test_the_one_output_needs_no_name(photos, tmp_path, command):
+    folder, _ = photos
+    weights_of(tmp_path, (3, 7, 6))
+    base = ("--net", tmp_path / "plain.prototxt", "--weights", tmp_path / "w.caffemodel")
+    assert command("extract", *base, "--data", folder, "-o", tmp_path / "f.npz")[0] == 0
+    text = (tmp_path / "plain.prototxt").read_text()
+    text += 'layer { name: "r" type: "ReLU" bottom: "image" top: "other" }'
+    (tmp_path / "plain.prototxt").write_text(text)
+    status, _, err = command("extract", *base, "--data", folder, "-o", tmp_path / "f.npz")
+    assert status == 1
+    assert "say by --blob which blob is the embedding; there are embedding, other" in err
+
+
+def test_names_of_other_databases_stay_whole(tmp_path):
+    import lmdb
+    from caffe_metric.data.lmdb_file import lmdb_names
+
+    keys = ["00000012_ann/1.png", "ann_lee_1.png", "12_ann", "123456789_x_y"]
+    with lmdb.open(str(tmp_path / "db")) as env, env.begin(write=True) as transaction:
+        for key in keys:
+            transaction.put(key.encode(), b"")
+    assert sorted(lmdb_names(tmp_path / "db")) == ["12_ann", "ann/1.png", "ann_lee_1.png", "x_y"]

@@ -157,8 +157,7 @@ def _fill(folder, records):
 
 def record_name(key):
     """The name in the key of a record; the whole key where it holds none."""
-    name = key.decode(errors="replace")
-    return name.partition("_")[2] or name
+    return _OUR_KEY.sub("", os.fsdecode(bytes(key)))
 
 
 def read_lmdb(path):
@@ -181,6 +180,6 @@ def _read(path, records):
     try:
         with lmdb.open(str(path), readonly=True, lock=False) as env, env.begin() as transaction:
             for key, value in records(transaction):
-                yield _OUR_KEY.sub("", os.fsdecode(bytes(key))), value
+                yield record_name(key), value
     except lmdb.Error as error:
         raise UserError(f"{path}: {error}") from error

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 import caffe
 from caffe_metric.data.identity import batches
 from caffe_metric.data.identity.source import open_images
-from caffe_metric.data.identity.transform import Transform
+from caffe_metric.data.identity.transform import CENTRE, Transform
 from caffe_metric.data.identity.workers import Decoder
 from caffe_metric.data.lists import check_labels
 from caffe_metric.data.picture import Picture
@@ -201,7 +201,12 @@ class IdentityDataLayer(MetricLayer):
         """Rows, places of crops, mirrored or not, and labels of a batch."""
         rows = self._order(number)
         if not self._train:
-            return rows, np.full((len(rows), 2), 0.5), np.zeros(len(rows), bool), self._labels[rows]
+            return (
+                rows,
+                np.full((len(rows), 2), CENTRE),
+                np.zeros(len(rows), bool),
+                self._labels[rows],
+            )
         rng = batches.generator(self._seed, batches.CROPS, number)
         places = rng.random((len(rows), 2))
         mirrors = rng.random(len(rows)) < 0.5 * self.parameters.mirror

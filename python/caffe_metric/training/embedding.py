@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import caffe
+from caffe_metric.data.identity.transform import CENTRE
 from caffe_metric.data.identity.workers import Decoder
 from caffe_metric.layers.identity_data import PARAMETERS, open_reader
 from caffe_metric.support.errors import UserError
@@ -57,5 +58,5 @@ class EmbeddingNet:
 
     def _job(self, number):
         rows = np.arange(number * self._rows, (number + 1) * self._rows) % len(self.labels)
-        centre = np.full((self._rows, 2), 0.5)
+        centre = np.full((self._rows, 2), CENTRE)
         return rows, centre, np.zeros(self._rows, bool), self.labels[rows]

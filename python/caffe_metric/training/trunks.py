@@ -95,7 +95,7 @@ def trunk_until(net, path, blobs) -> Trunk:
     if len(sources) > 1 or (not sources and len(net.input) != 1):
         raise UserError(f"{path}: '{blob}' must come from one blob of images")
     images = sources[0].top[0] if sources else net.input[0]
-    picture, source = _picture(net, sources[0] if sources else None)
+    picture, source = picture_of(net, sources[0] if sources else None)
     return Trunk(images, blob, between, picture, source)
 
 
@@ -128,7 +128,7 @@ def _before(layers, blob, kinds) -> str:
     return blob
 
 
-def _picture(net, reader):
+def picture_of(net, reader):
     """IdentityData's parameters for images as the trunk reads them; and its source."""
     shape = []
     if reader is None:

@@ -51,7 +51,10 @@ def _file(root: Path, name: str) -> Path:
 
 
 def _lmdb(path, picture) -> Source:
-    reader = _LmdbReader(path, picture)
+    try:
+        reader = _LmdbReader(path, picture)
+    except lmdb.Error as error:
+        raise UserError(str(error)) from error
     if not len(reader.labels):
         raise UserError(f"{path}: empty")
     return Source(reader.labels, _Names(reader.keys), {}, reader)

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# The middle of the room for a crop; an odd row more than there is to share is left below, as in
+# Caffe's own layers.
+CENTRE = 0.5 - 1e-9
+
 
 @dataclass(frozen=True)
 class Transform:
