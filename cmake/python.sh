@@ -59,13 +59,13 @@ has_module() { # MODULE
   "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec(sys.argv[1]) is None)' "$1"
 }
 
-# Where the package index has it not, its tests are skipped.
+# Second oracles. Where the package index has them not, their tests are skipped.
 torch_cpu() {
   has_module torch || (step 'PyTorch' torch "$python" -m pip --disable-pip-version-check \
     --retries 1 install torch==2.13.0+cpu) || :
 }
 
-# What the benchmarks measure against; without it they say so.
+# What the benchmarks measure against, too; without it they say so.
 metric_learning() {
   has_module pytorch_metric_learning || (step 'metric learning' metric-learning \
     "$python" -m pip --disable-pip-version-check --retries 1 \
