@@ -266,3 +266,35 @@ def target_curve(
 def target_curve(
     m: int, lambda_: float, angular_margin: float, cosine_margin: float, c: Float64
 ) -> tuple[Float64, Float64]: ...
+
+class _RuleRows:
+    """A rule of a loss over the pairs of a batch, at work on strips of measures v.
+
+    name: the type of the layer. parameters: the fields of its message. labels: of the columns of
+    v, N. The anchors are the first rows, or, with proxies, these: proxy c is of class c.
+    """
+
+    def __init__(
+        self, name: str, parameters: dict, labels: Float32 | Float64, anchors: int, proxies: int = 0
+    ) -> None: ...
+    @property
+    def measure(self) -> int:
+        """What v is, a number of Distance in include/caffe_metric/distance.hpp."""
+    @property
+    def reduction(self) -> str:
+        """What the sum of the losses is divided by: "anchors", "active", "pairs", "as it is"."""
+    @property
+    def two_sweeps(self) -> bool:
+        """Whether all anchors are folded before the first of them has its loss."""
+    @property
+    def pairs(self) -> tuple[float, float, float, float]:
+        """The same and the other pairs that were folded, and the sums of their v."""
+    def fold(self, v: Float32 | Float64, begin: int) -> None:
+        """Folds the rows of the anchors from `begin` on, a row of v each."""
+    def meet(self) -> None:
+        """All anchors are folded."""
+    def slope(self, v: Float32 | Float64, begin: int, write: bool) -> NDArray[np.float64]:
+        """The anchors' losses; with `write`, v becomes gram_weight of the derivatives."""
+
+class RuleRows32(_RuleRows): ...
+class RuleRows64(_RuleRows): ...

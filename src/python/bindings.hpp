@@ -13,6 +13,7 @@ void bind_triplets(pybind11::module_* module);
 void bind_mining(pybind11::module_* module);
 void bind_rank_hard(pybind11::module_* module);
 void bind_margin(pybind11::module_* module);
+void bind_batch_rules(pybind11::module_* module);
 
 }  // namespace python
 }  // namespace caffe_metric

@@ -10,4 +10,5 @@ PYBIND11_MODULE(_core, module) {
   caffe_metric::python::bind_mining(&module);
   caffe_metric::python::bind_rank_hard(&module);
   caffe_metric::python::bind_margin(&module);
+  caffe_metric::python::bind_batch_rules(&module);
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from caffe_metric.layers.batch_pairs import BatchPairsLayer
-from caffe_metric.rules.reference import batch_rules
 
 
 class BatchContrastiveLossLayer(BatchPairsLayer):
@@ -23,7 +22,6 @@ class BatchContrastiveLossLayer(BatchPairsLayer):
     """
 
     MESSAGE = "BatchContrastiveLossParameter"
-    RULE = batch_rules.BatchContrastive
 
     def configure(self, bottom, top):
         super().configure(bottom, top)

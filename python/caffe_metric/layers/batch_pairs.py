@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from caffe_metric import suite
 from caffe_metric.layers.base import (
     TRAIN,
     MetricLossLayer,
@@ -19,7 +20,7 @@ from caffe_metric.losses.batch_pairs import batch_pairs
 class BatchPairsLayer(MetricLossLayer):
     """A loss in which each row of a batch, the anchor, meets all the others.
 
-    A subclass defines MESSAGE and RULE, of the parameters: see rules/reference/batch_rules.py.
+    A subclass defines MESSAGE. Its rule: rules/reference/batch_rules.py.
 
     With `rows` of BatchMemoryParameter the rows of earlier TRAIN forwards are met, too, without a
     gradient (Wang et al. 2020). A ring of so many is kept in three blobs: rows x D features, rows
@@ -51,10 +52,10 @@ class BatchPairsLayer(MetricLossLayer):
         labels = label_column(bottom[1], len(x))
         check_finite(x, "features")
         check_labels(labels)
-        rule = self.RULE(self.parameters)
         memory = self._recall() if self.parameters.rows else None
-        sums, self._gradient = batch_pairs(rule, x, labels, self.rules, memory)
-        self._normalizer = rule.normalizer(self.normalization, len(x), sums.active)
+        kind = suite.of_message(self.MESSAGE).type
+        sums, self._gradient = batch_pairs(kind, self.parameters, x, labels, self.rules, memory)
+        self._normalizer = sums.normalizer(self.normalization)
         self.report(top, sums.tops(self._normalizer))
         if self.parameters.rows and self.phase == TRAIN:
             self._remember(x, labels)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from caffe_metric.layers.batch_pairs import BatchPairsLayer
-from caffe_metric.rules.reference import batch_rules
 
 
 class LiftedStructureLossLayer(BatchPairsLayer):
@@ -26,4 +25,3 @@ class LiftedStructureLossLayer(BatchPairsLayer):
     """
 
     MESSAGE = "LiftedStructureLossParameter"
-    RULE = staticmethod(batch_rules.lifted_structure)

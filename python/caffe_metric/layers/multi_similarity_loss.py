@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from caffe_metric.layers.batch_pairs import BatchPairsLayer
-from caffe_metric.rules.reference import batch_rules
 
 
 class MultiSimilarityLossLayer(BatchPairsLayer):
@@ -23,4 +22,3 @@ class MultiSimilarityLossLayer(BatchPairsLayer):
     """
 
     MESSAGE = "MultiSimilarityLossParameter"
-    RULE = batch_rules.MultiSimilarity

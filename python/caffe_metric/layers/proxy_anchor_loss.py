@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from caffe_metric.layers.base import (
     MetricLossLayer,
     check_finite,
@@ -12,7 +10,7 @@ from caffe_metric.layers.base import (
     rows_of,
     zero_others,
 )
-from caffe_metric.losses.proxy_anchor import proxy_anchor
+from caffe_metric.losses.batch_pairs import batch_pairs
 
 
 class ProxyAnchorLossLayer(MetricLossLayer):
@@ -57,14 +55,15 @@ class ProxyAnchorLossLayer(MetricLossLayer):
         check_finite(x, "features")
         check_labels(labels, self.parameters.num_output)
         check_finite(proxies, "proxies")
-        labels = labels.astype(np.int64)
-        sums, self._gradients = proxy_anchor(self.parameters, x, labels, proxies)
+        sums, self._gradient = batch_pairs(
+            "ProxyAnchorLoss", self.parameters, x, labels, self.rules, proxies=proxies
+        )
         self.report(top, sums.tops(1))
 
     def propagate(self, top, propagate_down, bottom):
         zero_others(propagate_down, bottom)
-        dx, dw = self._gradients()
-        scale = top[0].diff.dtype.type(top[0].diff)
+        gradient = top[0].diff.dtype.type(top[0].diff) * self._gradient()
+        classes = self.parameters.num_output
         if propagate_down[0]:
-            bottom[0].diff[...] = (scale * dx).reshape(bottom[0].diff.shape)
-        self.blobs[0].diff[...] += scale * dw
+            bottom[0].diff[...] = gradient[classes:].reshape(bottom[0].diff.shape)
+        self.blobs[0].diff[...] += gradient[:classes]

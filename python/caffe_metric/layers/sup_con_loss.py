@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from caffe_metric.layers.batch_pairs import BatchPairsLayer
-from caffe_metric.rules.reference import batch_rules
 
 
 class SupConLossLayer(BatchPairsLayer):
@@ -22,4 +21,3 @@ class SupConLossLayer(BatchPairsLayer):
     """
 
     MESSAGE = "SupConLossParameter"
-    RULE = batch_rules.SupCon

@@ -9,7 +9,7 @@ from caffe_metric._core import coin, norm_backward, norm_forward, pair_products,
 from caffe_metric.nets import schema
 from caffe_metric.rules.reference import all_triplets as all_triplets_of_classes
 from caffe_metric.rules.reference import gram
-from caffe_metric.rules.reference.distance import LP
+from caffe_metric.rules.reference.distance import LP, SIMILARITY, UNIT_L2
 from caffe_metric.rules.reference.mining import Triplets
 from caffe_metric.rules.reference.triplet import TripletOptions, TripletSums
 
@@ -27,12 +27,14 @@ __all__ = [
     "pair_sums",
     "products_gradient",
     "rank_hard_select",
+    "rule_rows",
     "target_curve",
 ]
 
 _ENUMS = schema.message("TripletLossParameter").enums
 _LOSS = _ENUMS["LossType"].values
-_DISTANCE = _ENUMS["Distance"].values
+# Two more are no parameter of a layer.
+_DISTANCE = {**_ENUMS["Distance"].values, UNIT_L2: 4, SIMILARITY: 5}
 _MINING = _ENUMS["Mining"].values
 
 
@@ -49,14 +51,14 @@ class GramDistances:
             self.u = np.empty_like(x)
             _core.prepare_rows(self.kind, x, self.u, self.squares, self.lengths)
 
-    def strip(self, rows):
-        """d(x_i, x_j) for i in rows and every j, of shape (len(rows), N)."""
+    def strip(self, rows, first=0):
+        """d(x_i, x_j) for i in rows and every j from `first` on, of shape (len(rows), ...)."""
         if self.distance.kind == LP:
             d = np.empty((len(rows), len(self.x)), self.x.dtype)
         else:
-            d = _rows(self.u, rows) @ self.u.T
+            d = _rows(self.u, rows) @ self.u[first:].T
         p, eps = self.distance.p, self.distance.eps
-        _core.gram_to_distances(self.kind, p, eps, rows, self.u, self.squares, d)
+        _core.gram_to_distances(self.kind, p, eps, rows, self.u, self.squares, d, first)
         return d
 
 
@@ -130,6 +132,27 @@ def rank_hard_select(products, anchors, labels, parameters, key: int):
     return _core.rank_hard_select(
         products, anchors, labels, p.neg_num, p.hard_ratio, p.rand_ratio, p.margin, key
     )
+
+
+class _RuleRows:
+    """As rules.reference.batch_rules.RuleRows."""
+
+    def __init__(self, kind, parameters, labels, anchors, proxies):
+        rows = _core.RuleRows32 if labels.dtype == np.float32 else _core.RuleRows64
+        self._rows = rows(kind, vars(parameters), labels, anchors, proxies)
+        self.measure = next(
+            name for name, value in _DISTANCE.items() if value == self._rows.measure
+        )
+        self.reduction, self.two_sweeps = self._rows.reduction, self._rows.two_sweeps
+        self.fold, self.meet, self.slope = self._rows.fold, self._rows.meet, self._rows.slope
+
+    @property
+    def pairs(self):
+        return self._rows.pairs
+
+
+def rule_rows(kind: str, parameters, labels, anchors: int, proxies: int = 0):
+    return _RuleRows(kind, parameters, labels, anchors, proxies)
 
 
 def products_gradient(x, u, v, w):

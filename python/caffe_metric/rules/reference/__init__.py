@@ -7,6 +7,7 @@ chooses. Both take C-contiguous arrays of float32 or float64 and compute in the 
 from __future__ import annotations
 
 from caffe_metric.rules.reference.all_triplets import all_triplets
+from caffe_metric.rules.reference.batch_rules import rule_rows
 from caffe_metric.rules.reference.gram import GramDistances, GramGradient
 from caffe_metric.rules.reference.listed import listed_triplets
 from caffe_metric.rules.reference.margin import target_curve
@@ -31,5 +32,6 @@ __all__ = [
     "pair_sums",
     "products_gradient",
     "rank_hard_select",
+    "rule_rows",
     "target_curve",
 ]

@@ -1,48 +1,87 @@
 """The losses of an anchor over the rows that it meets, and their slopes: NumPy, a strip at a time.
 
-A rule has
+A rule has, of v (B x M) for B anchors and M rows, and of which of these are of the anchor's class
+(itself left out) and of other classes,
 
-    measure(parameters)  what v is: COSINE, the similarity, or the L2 distance of rows of unit
-                         length or as they are
-    rows(v, same, other) -> (loss of each anchor, slopes d loss / d v)
+    survey(v, same, other)        sees a strip, where all are to be seen before the first loss
+    rows(begin, v, same, other)   (the loss of each anchor, slopes d loss / d v)
 
-v is B x M for B anchors and M rows, `same` and `other` tell which of them are of the anchor's
-class (itself left out) and of other classes. Every log of a sum is taken by its greatest term.
+as include/caffe_metric/batch_rule.hpp has it. Every log of a sum is taken by its greatest term.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-COSINE, UNIT_L2, L2 = "COSINE", "UNIT_L2", "L2"
+from caffe_metric.rules.reference.distance import L2, SIMILARITY, UNIT_L2, divide
+
+
+class RuleRows:
+    """A rule at work on strips of the measures of a batch, anchors in their order.
+
+    With proxies the anchors are these, proxy c of class c, and meet all rows; else anchor i is row
+    i. measure: what v is. reduction: what the sum of the losses is divided by, see
+    losses/batch_pairs.py. pairs: the numbers of same and of other pairs that were folded, and
+    the sums of their v. two_sweeps: whether all is folded before the first slope.
+    """
+
+    def __init__(self, rule, labels, proxies: int):
+        self.rule, self.labels, self.proxies = rule, labels, proxies
+        self.measure, self.reduction = rule.measure(), rule.REDUCTION
+        self.two_sweeps = rule.SURVEYS
+        self.pairs = np.zeros(4)
+
+    def fold(self, v, begin: int) -> None:
+        same, other = self._kinds(v, begin)
+        sums = (float(np.sum(v, where=kind, dtype=np.float64)) for kind in (same, other))
+        self.pairs += (int(same.sum()), int(other.sum()), *sums)
+        self.rule.survey(v, same, other)
+
+    def meet(self) -> None:
+        """All strips are folded."""
+
+    def slope(self, v, begin: int, write: bool):
+        """The losses of a strip's anchors; v becomes the weights of GramGradient."""
+        losses, slopes = self.rule.rows(begin, v, *self._kinds(v, begin))
+        if self.measure == SIMILARITY:
+            np.negative(slopes, out=v)
+        else:
+            v[...] = divide(slopes, v)
+        return losses
+
+    def _kinds(self, v, begin: int):
+        rows = np.arange(begin, begin + len(v))
+        if self.proxies:
+            same = rows[:, None] == self.labels
+            return same, ~same
+        same = self.labels[rows, None] == self.labels
+        other = ~same
+        same[rows - begin, rows] = False
+        return same, other
+
+
+def rule_rows(kind: str, parameters, labels, anchors: int, proxies: int = 0) -> RuleRows:
+    """The rule of a layer's type, for so many anchors of a batch with these labels."""
+    return RuleRows(RULES[kind](parameters), labels, proxies)
 
 
 class Rule:
     """What a rule has unless it says otherwise."""
 
-    # What the sum of the anchors' losses is divided by: as it is 1, else so many of them.
-    OVER = "anchors"
-    # Whether all rows have to be seen once before any of them gives its loss.
+    REDUCTION = "anchors"
     SURVEYS = False
 
     def __init__(self, parameters):
         self.parameters = parameters
 
     def measure(self) -> str:
-        return COSINE
+        return SIMILARITY
 
-    def survey(self, rows, v, same, other) -> None:
-        """Sees a strip; `rows` are the anchors' numbers."""
+    def survey(self, v, same, other) -> None:
+        """Sees a strip."""
 
-    def rows(self, rows, v, same, other):
+    def rows(self, begin, v, same, other):
         raise NotImplementedError
-
-    def normalizer(self, mode: str | None, anchors: int, active: int) -> float:
-        """The divisor; a mode of LossParameter replaces that of a mean over anchors."""
-        counts = {"anchors": anchors, "active": active, "as it is": 1}
-        modes = {"FULL": anchors, "BATCH_SIZE": anchors, "VALID": active, "NONE": 1}
-        own = mode is None or self.OVER == "as it is"
-        return max(1, counts[self.OVER] if own else modes[mode])
 
 
 def log_sum(v, where):
@@ -73,7 +112,7 @@ class BatchContrastive(Rule):
     """1/2 mean over same pairs of max(0, d - m+)^2 + 1/2 mean over other pairs with d < m- of
     (m- - d)^2: Hadsell et al. 2006."""
 
-    OVER = "as it is"
+    REDUCTION = "as it is"
     SURVEYS = True
 
     def __init__(self, parameters):
@@ -83,11 +122,11 @@ class BatchContrastive(Rule):
     def measure(self):
         return UNIT_L2
 
-    def survey(self, rows, v, same, other):
+    def survey(self, v, same, other):
         self.same += int(same.sum())
         self.other += int((other & (v < self.parameters.negative_margin)).sum())
 
-    def rows(self, rows, v, same, other):
+    def rows(self, begin, v, same, other):
         p = self.parameters
         far = np.where(same, np.maximum(v - v.dtype.type(p.positive_margin), 0), 0)
         near = np.where(other, np.maximum(v.dtype.type(p.negative_margin) - v, 0), 0)
@@ -102,7 +141,7 @@ class MultiSimilarity(Rule):
     """1/alpha ln(1 + sum_P e^-alpha(s - base)) + 1/beta ln(1 + sum_N e^beta(s - base)) over the
     pairs that are kept: Wang et al. 2019, equations 7 to 9 and 14."""
 
-    def rows(self, rows, v, same, other):
+    def rows(self, begin, v, same, other):
         p, number = self.parameters, v.dtype.type
         if p.epsilon >= 0:
             hardest = np.where(other, v, -np.inf).max(axis=1, initial=-np.inf)[:, None]
@@ -120,9 +159,9 @@ class Circle(Rule):
     """ln(1 + sum_N e^(gamma [s + m]+ (s - m)) sum_P e^(-gamma [1 + m - s]+ (s - 1 + m))), the
     factors [ ]+ constant in backward: Sun et al. 2020, equations 6 to 10."""
 
-    OVER = "active"
+    REDUCTION = "active"
 
-    def rows(self, rows, v, same, other):
+    def rows(self, begin, v, same, other):
         number = v.dtype.type
         margin, gamma = number(self.parameters.margin), number(self.parameters.gamma)
         near, far = np.maximum(v + margin, 0), np.maximum(1 + margin - v, 0)
@@ -136,9 +175,9 @@ class Circle(Rule):
 class SupCon(Rule):
     """-1/|P| sum_P (s / t - ln sum_(P and N) e^(s / t)): Khosla et al. 2020, equation 2."""
 
-    OVER = "active"
+    REDUCTION = "active"
 
-    def rows(self, rows, v, same, other):
+    def rows(self, begin, v, same, other):
         scaled = v / v.dtype.type(self.parameters.temperature)
         pull, pulled = log_sum(scaled, same)
         push, pushed = log_sum(scaled, other)
@@ -160,7 +199,7 @@ class GeneralizedLifted(Rule):
     def measure(self):
         return UNIT_L2 if self.parameters.normalize else L2
 
-    def rows(self, rows, v, same, other):
+    def rows(self, begin, v, same, other):
         pull, pulled = log_sum(v, same)
         push, pushed = log_sum(v.dtype.type(self.parameters.margin) - v, other)
         loss = np.maximum(pull + push, 0)
@@ -171,35 +210,66 @@ class SongLifted(GeneralizedLifted):
     """1/(2 |P|) sum over same pairs i < j of max(0, J)^2, J = ln(sum over N_i of e^(m - d_ik) +
     sum over N_j of e^(m - d_jk)) + d_ij: Song et al. 2016, equation 4.
 
-    Each pair is met from both of its rows, so that it counts half.
+    An anchor's part of the sum is 1/4 sum_j max(0, J_ij)^2: each pair has two anchors.
     """
 
-    OVER = "as it is"
+    REDUCTION = "pairs"
     SURVEYS = True
 
     def __init__(self, parameters):
         super().__init__(parameters)
-        self.pushes, self.pairs = {}, 0
+        self.pushes = []
 
-    def survey(self, rows, v, same, other):
-        push, _ = log_sum(v.dtype.type(self.parameters.margin) - v, other)
-        self.pushes.update(zip(rows.tolist(), push))
-        self.pairs += int(same.sum())
+    def survey(self, v, same, other):
+        self.pushes.append(log_sum(v.dtype.type(self.parameters.margin) - v, other)[0])
 
-    def rows(self, rows, v, same, other):
-        pushes = np.array([self.pushes[row] for row in range(len(self.pushes))], np.float64)
+    def rows(self, begin, v, same, other):
+        pushes = np.concatenate(self.pushes)
         own, pushed = log_sum(v.dtype.type(self.parameters.margin) - v, other)
         with np.errstate(invalid="ignore"):
             both = np.logaddexp(own[:, None], pushes[None])
             share = np.where(np.isfinite(both), np.exp(own[:, None] - both), 0)
         terms = np.where(same, np.maximum(both + v, 0), 0)
-        # |P| counts a pair once, `pairs` from both rows.
-        scale = 1 / max(1, self.pairs)
-        loss = 0.5 * scale * np.einsum("ij,ij->i", terms, terms)
-        weights = 2 * scale * np.einsum("ij,ij->i", terms, share)
-        slopes = scale * terms - weights[:, None] * pushed
-        return loss, slopes.astype(v.dtype)
+        loss = 0.25 * np.einsum("ij,ij->i", terms, terms)
+        pull = np.einsum("ij,ij->i", terms, share)
+        return loss, (0.5 * terms - pull[:, None] * pushed).astype(v.dtype)
 
 
-def lifted_structure(parameters):
+class ProxyAnchor(Rule):
+    """Of a proxy: 1/|C+| ln(1 + sum of its class of e^-alpha(s - margin)), for the classes C+ in
+    the batch, + 1/|C| ln(1 + sum of the others of e^alpha(s + margin)): Kim et al. 2020, eq. 4."""
+
+    REDUCTION = "as it is"
+    SURVEYS = True
+
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.present = self.classes = 0
+
+    def survey(self, v, same, other):
+        self.present += int(same.any(axis=1).sum())
+        self.classes += len(v)
+
+    def rows(self, begin, v, same, other):
+        alpha, margin = v.dtype.type(self.parameters.alpha), v.dtype.type(self.parameters.margin)
+        pull, pulled = log_sum(-alpha * (v - margin), same)
+        push, pushed = log_sum(alpha * (v + margin), other)
+        present, classes = max(1, self.present), max(1, self.classes)
+        loss = soft_plus(pull) / present + soft_plus(push) / classes
+        slopes = pushed * (sigmoid(push) / classes)[:, None]
+        slopes -= pulled * (sigmoid(pull) / present)[:, None]
+        return loss, (alpha * slopes).astype(v.dtype)
+
+
+def _lifted(parameters) -> Rule:
     return {"SONG": SongLifted, "GENERALIZED": GeneralizedLifted}[parameters.form](parameters)
+
+
+RULES = {
+    "BatchContrastiveLoss": BatchContrastive,
+    "MultiSimilarityLoss": MultiSimilarity,
+    "CircleLoss": Circle,
+    "SupConLoss": SupCon,
+    "LiftedStructureLoss": _lifted,
+    "ProxyAnchorLoss": ProxyAnchor,
+}

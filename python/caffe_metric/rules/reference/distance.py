@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 SQUARED_L2, L2, LP, COSINE = "SQUARED_L2", "L2", "LP", "COSINE"
+# Of the losses over all pairs of a batch: the L2 distance of rows of length 1, and the cosine.
+UNIT_L2, SIMILARITY = "UNIT_L2", "SIMILARITY"
 
 # Sums of float32 squares above it have lost no digit to numbers that are too small.
 SMALLEST_SQUARE = 1e-30
