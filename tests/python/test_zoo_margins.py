@@ -200,6 +200,16 @@ def test_the_feature_keeps_its_length(tmp_path):
     case.train()
 
 
+def test_the_length_may_be_silenced_elsewhere(tmp_path):
+    quiet = """
+layer { name: "quiet" type: "Silence" bottom: "length" include { phase: TEST } }"""
+    case = Case(tmp_path, chain(norm=TWO_TOPS, scale=CHANNEL, quiet=quiet), MODEL)
+    assert case.modernize() == 0
+    assert "Silence" not in case.text()
+    case.blobs(caffe.TEST)
+    case.train()
+
+
 def test_a_scale_before_the_margin(tmp_path):
     """z_y = 20 c - 4: a cosine margin of 0.2."""
     text = (

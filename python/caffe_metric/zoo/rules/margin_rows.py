@@ -64,6 +64,7 @@ def rewrite(net, product, given, rows, label, margin, channel, before, projectio
         net.drop_tops(layer, 1)
         net.replace(layer, [])
     if not keep:
+        net.drop_tops(before.norm, 1)
         for layer in [*before.between, before.norm]:
             net.replace(layer, [])
 
@@ -143,7 +144,7 @@ def _features(net, product, before, channel):
         for layer in [norm, *before.between]
         for top in range(len(layer.message.top))
         for reader, _ in net.graph.readers(layer, top)
-        if id(reader) not in chain
+        if id(reader) not in chain and not (top and reader.type == "Silence")
     ]
     raw = norm.message.bottom[0]
     same = all(

@@ -128,7 +128,7 @@ def rewrite(net, layer) -> None:
     """A layer of LAYERS, whatever the case of its letters."""
     what, nearest = LAYERS[_LOWER[layer.type.lower()]]
     tail = "nothing here is near it" if nearest == "none" else f"nearest: {nearest}"
-    net.refuse(layer, layer.type, f"computes {what}; {tail}")
+    net.refuse(layer, layer.type, f"{what}; {tail}")
 
 
 # Python layers that compute what some layer of LAYERS does.
