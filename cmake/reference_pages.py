@@ -31,7 +31,7 @@ def render_all() -> dict[str, str]:
     texts = {f"{row.stem}.md": render(row) for row in suite.NATIVE}
     lines = ["# Reference", "", f"{WRITTEN}; `./run lint` holds them current.", ""]
     for row in suite.NATIVE:
-        brief = _header(row).brief.split(". ")[0].split(", $")[0].split(": $")[0].rstrip(".:")
+        brief = re.split(r"(?<!et al)\. |, \$|: \$", _header(row).brief)[0].rstrip(".:")
         lines.append(f"- [{row.type}]({row.stem}.md): {brief}.")
     texts["README.md"] = "\n".join(lines) + "\n"
     return texts
@@ -49,7 +49,7 @@ def render(row: suite.Layer) -> str:
     for field, name in row.messages.items():
         message = schema.message(name)
         parts += [f"## Parameters: `{field}`", _table(message), *_enums(message)]
-    if row.loss:
+    if row.loss and row.normalization:
         parts.append(
             "`loss_param { normalization: ... }` (FULL, VALID, BATCH_SIZE, NONE) replaces the "
             "normaliser Z; a Python layer takes `normalization` in param_str."

@@ -45,6 +45,8 @@ class Layer:
     state_blobs: tuple[int, ...] = ()
     # Parameters that must be > 0.
     positive: tuple[str, ...] = ()
+    # Whether loss_param { normalization } replaces what the sum of its losses is divided by.
+    normalization: bool = True
     # What backward takes for constants, as the paper does: then it is no derivative.
     constants: str = ""
     # Whether it ends a net: what it reads is the embedding that is deployed.
@@ -295,6 +297,7 @@ LAYERS = (
         (CONTRASTIVE, MEMORY),
         {"negative_margin": 1},
         positive=("negative_margin",),
+        normalization=False,
         rules=("batch_contrastive",),
         native=False,
     ),
@@ -345,6 +348,7 @@ LAYERS = (
         (PROXY_ANCHOR,),
         {"num_output": 10, "proxy_filler": {"type": "gaussian", "std": 0.1}},
         positive=("alpha",),
+        normalization=False,
         blobs=lambda parameters: 1,
         rules=("proxy_anchor",),
         native=False,
@@ -357,6 +361,8 @@ LAYERS = (
         field="center_loss_param",
         head=True,
         example={"num_output": 10},
+        normalization=False,
+        rules=("center",),
         papers=(CENTER,),
         blobs=lambda parameters: 1,
         native=False,

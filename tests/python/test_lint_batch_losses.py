@@ -33,6 +33,7 @@ def said(tmp_path, kind, parameters, labels=8, more=""):
         ("BatchContrastiveLoss", "positive_margin: -1", "", "error: positive_margin is -1"),
         ("ProxyAnchorLoss", "", "", "error: num_output is 0 or missing"),
         ("CenterLoss", "update: BOTH", "", "error: .*update: 'BOTH' is none of DELTA"),
+        ("CenterLoss", "{num_output: 4, normalization: FULL}", "", "warning: normalization is ig"),
         ("SupConLoss", "rows: 64", "", "warning: a Python layer cannot protect its memory"),
     ],
 )

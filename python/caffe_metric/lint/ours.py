@@ -21,6 +21,7 @@ def check(view: View, layer) -> None:
         view.error(layer, f"param_str: {error}")
         return
     rule(view, layer, given)
+    _normalization(view, layer)
 
 
 # --- The layers -------------------------------------------------------------------------------
@@ -358,6 +359,17 @@ def over_classes(view, layer, given) -> None:
     _one_label_a_row(view, layer)
     if given.num_output:
         _label_range(view, layer, given.num_output)
+
+
+def _normalization(view, layer) -> None:
+    row, python = roles.row_of(layer), layer.type == "Python"
+    given = (
+        "normalization" in roles.parameters(layer)
+        if python
+        else (layer.loss_param.HasField("normalization"))
+    )
+    if row.loss and given and not row.normalization:
+        view.warning(layer, "normalization is ignored: the loss is no mean over anchors")
 
 
 def _positive(view, layer, given) -> None:
