@@ -61,6 +61,7 @@ def test_encodings_and_line_ends(encoding, ends, tmp_path):
     assert case.modernize() == 0
     data = (tmp_path / "new.prototxt").read_bytes()
     assert data.startswith(f"# {comment}{ends}".encode(encoding.replace("-sig", "")))
+    assert data.count(b"\n") == data.count(ends.encode())
     case.blobs()
 
 

@@ -80,7 +80,11 @@ def _without_state(message: str) -> str:
 
 def layer_lines(text: str) -> list[int]:
     """The line that each top-level `layer`, or `layers`, begins in."""
-    return [entry.line for entry in prototxt.parse(text) if entry.name in ("layer", "layers")]
+    try:
+        entries = prototxt.parse(text)
+    except prototxt.SyntaxFault:  # a spelling that protobuf takes and prototxt.py does not
+        return []
+    return [entry.line for entry in entries if entry.name in ("layer", "layers")]
 
 
 def _build(path: str, states) -> list[Finding]:

@@ -104,7 +104,8 @@ class Document:
     def _edit(self, layer):
         start, end = layer.entry.start, layer.entry.end
         if layer.now:
-            return start, end, "\n".join(map(shown, layer.now))
+            text = "\n".join(map(shown, layer.now))
+            return start, end, text.replace("\n", "\r\n") if "\r\n" in self.text else text
         while end < len(self.text) and self.text[end] in " \t\r":
             end += 1
         if self.text[end : end + 1] == "\n":
