@@ -66,7 +66,7 @@ class Picture:
 
         image = image.convert(mode or self._mode)
         if self.size and image.size != self.size:
-            image = image.resize(self.size, Image.Resampling.BILINEAR)
+            image = image.resize(self.size, Image.BILINEAR)
         if self.encoded:
             file = io.BytesIO()
             image.save(file, "PNG")
