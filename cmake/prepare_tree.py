@@ -1,11 +1,12 @@
 """Makes a Caffe tree that builds here: a copy, mended, with or without our layers.
 
-    prepare_tree.py SOURCE TREE [--patch]
+    prepare_tree.py SOURCE TREE [--patch [--patch-arguments "..."]]
 
 SOURCE is never written to.  A file of TREE is rewritten only when its content
 changes, so that a later build compiles no more than it must; other files in
 TREE, such as those of a build, are left alone.  `--patch` adds the layers, as
-`caffe-metric patch` does.
+`caffe-metric patch` does, with the arguments that are given.  What is left out
+of the copy, as a product or as data, is named.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,6 +35,7 @@ LAYERS = ("proto", "include", "src/caffe", "tests/cpp")
 
 IGNORED_FOLDERS = re.compile(r"\.git|\.pc|\.?build.*|\.?cmake_build|distribute|__pycache__")
 IGNORED_FILES = re.compile(r".*\.(o|so|a|pyc|caffemodel|solverstate|mdb)|.*\.pb\.(h|cc)|.*_pb2\.py")
+UNNAMED = {".git", ".pc", "__pycache__"}  # nobody misses them
 LARGEST_FILE = 32 << 20  # bytes; data, not source
 
 
@@ -40,23 +43,27 @@ class TreeError(Exception):
     """Says why the tree cannot be made."""
 
 
-def list_files(top: Path) -> list[str]:
-    """Relative names of the files of a source tree, in order, without products and data."""
-    names = []
+def list_files(top: Path) -> tuple[list[str], list[str]]:
+    """Relative names of the files of a source tree, and what is left out as product or data."""
+    names, left_out = [], []
     for folder, folders, files in os.walk(top):
-        folders[:] = sorted(name for name in folders if not IGNORED_FOLDERS.fullmatch(name))
+        inner = Path(folder).relative_to(top)
+        kept = sorted(name for name in folders if not IGNORED_FOLDERS.fullmatch(name))
+        left_out += [f"{inner / name}/" for name in sorted({*folders} - {*kept} - UNNAMED)]
+        folders[:] = kept
         for name in sorted(files):
             path = Path(folder, name)
-            if IGNORED_FILES.fullmatch(name) or not path.is_file():
-                continue
-            if path.stat().st_size <= LARGEST_FILE:
-                names.append(str(path.relative_to(top)))
-    return names
+            ignored = IGNORED_FILES.fullmatch(name) or not path.is_file()
+            if ignored or path.stat().st_size > LARGEST_FILE:
+                left_out.append(str(inner / name))
+            else:
+                names.append(str(inner / name))
+    return names, left_out
 
 
-def signature(source: Path, names: list[str], patched: bool) -> str:
+def signature(source: Path, names: list[str], patched: bool, arguments: list[str]) -> str:
     """A hash of everything that the tree is made from."""
-    digest = hashlib.sha256(f"{source}\0{patched}\0".encode())
+    digest = hashlib.sha256(f"{source}\0{patched}\0{arguments}\0".encode())
     for name in names:
         status = (source / name).stat()
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
@@ -71,25 +78,31 @@ def signature(source: Path, names: list[str], patched: bool) -> str:
 
 def mend(tree: Path) -> None:
     """Mends breaks with today's libraries, as the patcher does; for a tree that is not patched."""
+
+    def read(name: str) -> str | None:
+        path = tree / name
+        return text.decode(path.read_bytes()) if path.is_file() else None
+
     for path in sorted(path for path in tree.rglob("*") if path.is_file()):
         name = path.relative_to(tree).as_posix()
         chosen = [mend for mend in MENDS if mend.concerns(name)]
         if not chosen:
             continue
         content = text.decode(path.read_bytes())
-        edits = [edit for mend in chosen for edit in mend.edits(content)]
+        edits = [edit for mend in chosen for edit in mend.edits_of(content, name, read)]
         if edits:
             path.write_bytes(text.encode(text.apply_edits(content, edits)))
 
 
-def add_layers(tree: Path) -> None:
-    """Hands over to `caffe-metric patch`."""
+def add_layers(tree: Path, arguments: list[str]) -> None:
+    """Hands over to `caffe-metric patch`; a clash is told with what `./run` takes against it."""
     environment = dict(os.environ, PYTHONPATH=str(ROOT / "python"))
-    command = [sys.executable, "-m", "caffe_metric", "patch", str(tree)]
+    command = [sys.executable, "-m", "caffe_metric", "patch", str(tree), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     sys.stdout.write(done.stdout + done.stderr)
     if done.returncode != 0:
-        raise TreeError((done.stderr.strip().splitlines() or ["the patcher failed"])[-1])
+        words = (done.stderr.strip().splitlines() or ["the patcher failed"])[-1]
+        raise TreeError(words.replace("--replace puts", "CAFFE_PATCH_ARGS=--replace puts"))
 
 
 def synchronise(staging: Path, tree: Path, old_names: list[str], names: list[str]) -> None:
@@ -107,13 +120,16 @@ def synchronise(staging: Path, tree: Path, old_names: list[str], names: list[str
         os.utime(tree / "CMakeLists.txt")
 
 
-def prepare(source: Path, tree: Path, patched: bool) -> None:
-    """Makes the tree, or brings it up to date; returns at once where it is."""
+def prepare(source: Path, tree: Path, patched: bool, arguments: tuple[str, ...] = ()) -> None:
+    """Makes the tree, or brings it up to date; returns at once where it is.
+
+    arguments: of `caffe-metric patch`.
+    """
     for name in ("CMakeLists.txt", "src/caffe/proto/caffe.proto"):
         if not (source / name).is_file():
             raise TreeError(f"{source} is no Caffe tree: it has no {name}")
-    names = list_files(source)
-    key = signature(source, names, patched)
+    names, left_out = list_files(source)
+    key = signature(source, names, patched, list(arguments))
     record = tree / ".prepared.json"
     old = json.loads(record.read_text()) if record.is_file() else {"key": "", "files": []}
     if old["key"] == key:
@@ -126,11 +142,11 @@ def prepare(source: Path, tree: Path, patched: bool) -> None:
         shutil.copy(source / name, staging / name)
         (staging / name).chmod(0o755 if os.access(source / name, os.X_OK) else 0o644)
     if patched:
-        add_layers(staging)
+        add_layers(staging, list(arguments))
     else:
         mend(staging)
 
-    names = list_files(staging)
+    names = list_files(staging)[0]
     # Until the work is done the record lists both, so that a retry removes the right files.
     record.parent.mkdir(parents=True, exist_ok=True)
     unfinished = sorted({*old["files"], *names})
@@ -139,6 +155,9 @@ def prepare(source: Path, tree: Path, patched: bool) -> None:
     record.write_text(json.dumps({"key": key, "files": names}))
     shutil.rmtree(staging)
     print(f"{tree}: {len(names)} files")
+    if left_out:
+        shown, more = ", ".join(left_out[:6]), len(left_out) - 6
+        print(f"note: not copied, as products or data: {shown}" + f" and {more} more" * (more > 0))
 
 
 def main() -> int:
@@ -146,9 +165,11 @@ def main() -> int:
     parser.add_argument("source", type=Path)
     parser.add_argument("tree", type=Path)
     parser.add_argument("--patch", action="store_true", help="add the layers")
+    parser.add_argument("--patch-arguments", default="", help="of the patcher, as a shell has them")
     args = parser.parse_args()
     try:
-        prepare(args.source.resolve(), args.tree.resolve(), args.patch)
+        arguments = tuple(shlex.split(args.patch_arguments))
+        prepare(args.source.resolve(), args.tree.resolve(), args.patch, arguments)
     except (TreeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

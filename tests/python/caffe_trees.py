@@ -135,7 +135,7 @@ def make_tree(root: Path, proto: str | bytes = STOCK, files: dict | None = None)
     every = {
         PROTO: proto,
         "Makefile": "PROJECT := caffe\n",
-        "CMakeLists.txt": "project(Caffe C CXX)\n",
+        "CMakeLists.txt": "project(Caffe C CXX)\nset(CMAKE_CXX_STANDARD 17)\n",
         "include/caffe/layer.hpp": LAYER_HPP,
         "include/caffe/layers/relu_layer.hpp": layer_header("ReLU"),
         "src/caffe/layers/relu_layer.cpp": layer_source("ReLU"),

@@ -74,6 +74,30 @@ BROKEN = {
             "#include <opencv2/core/core.hpp>\n",
         )
     ],
+    "opencv-version-guards": [
+        (
+            CPP,
+            "#if CV_VERSION_MAJOR == 3\n#define CV_BGR2GRAY cv::COLOR_BGR2GRAY\n#endif\n"
+            "#if CV_MAJOR_VERSION == 2\nint a;\n#elif (CV_MAJOR_VERSION == 3)\nint b;\n#endif\n"
+            "#if CV_MAJOR_VERSION != 3  // == 3\nint c;\n#endif\n",
+            "#if CV_VERSION_MAJOR >= 3\n#define CV_BGR2GRAY cv::COLOR_BGR2GRAY\n#endif\n"
+            "#if CV_MAJOR_VERSION == 2\nint a;\n#elif (CV_MAJOR_VERSION >= 3)\nint b;\n#endif\n"
+            "#if CV_MAJOR_VERSION < 3  // == 3\nint c;\n#endif\n",
+        ),
+        (
+            "cmake/a.cmake",
+            'if(OpenCV_VERSION_MAJOR EQUAL 3)\nelseif("${OpenCV_VERSION_MAJOR}" STREQUAL "3")\n',
+            'if(OpenCV_VERSION_MAJOR GREATER 2)\nelseif("${OpenCV_VERSION_MAJOR}" GREATER 2)\n',
+        ),
+    ],
+    "cxx11-cmake": [
+        (
+            CMAKE,
+            "project(Caffe C CXX)\nset(x 1)\n",
+            'project(Caffe C CXX)\nif(CMAKE_CXX_STANDARD_DEFAULT STREQUAL "98")\n'
+            '  set(CMAKE_CXX_FLAGS "${CMAKE_CXX_FLAGS} -std=c++11")\nendif()\nset(x 1)\n',
+        )
+    ],
     "cmake-minimum": [
         (
             CMAKE,
@@ -151,7 +175,40 @@ BROKEN = {
     ],
 }
 
+# What `_active` leaves out: used where OpenCV 4 compiles, defined where it does not.
+GUARDED = [
+    (
+        "#if CV_MAJOR_VERSION == 2\n#define CV_BGR2GRAY 6\n#endif\nf(CV_BGR2GRAY);\n",
+        "#if CV_MAJOR_VERSION == 2\n#define CV_BGR2GRAY 6\n#endif\nf(cv::COLOR_BGR2GRAY);\n",
+    ),
+    (
+        "#ifdef CV_VERSION_EPOCH\nf(CV_AA);\n#else\nf(CV_AA);\n#endif\n",
+        "#ifdef CV_VERSION_EPOCH\nf(CV_AA);\n#else\nf(cv::LINE_AA);\n#endif\n",
+    ),
+    (
+        "#if CV_VERSION_MAJOR >= 3\n#define CV_AA cv::LINE_AA\n#endif\nf(CV_AA);\n",
+        "#if CV_VERSION_MAJOR >= 3\n#define CV_AA cv::LINE_AA\n#endif\nf(CV_AA);\n",
+    ),
+    (
+        "#if defined(CV_VERSION_EPOCH)\n#if X\n#define CV_AA 16\n#endif\n#endif\n"
+        "#if CV_MAJOR_VERSION < 3 || X\nf(CV_AA);\n#endif\n",
+        "#if defined(CV_VERSION_EPOCH)\n#if X\n#define CV_AA 16\n#endif\n#endif\n"
+        "#if CV_MAJOR_VERSION < 3 || X\nf(cv::LINE_AA);\n#endif\n",
+    ),
+    (
+        "#if CV_MAJOR_VERSION < 3\nf(CV_AA);\n#elif CV_MAJOR_VERSION > 3\nf(CV_AA);\n"
+        "#else\nf(CV_AA);\n#endif\n",
+        "#if CV_MAJOR_VERSION < 3\nf(CV_AA);\n#elif CV_MAJOR_VERSION > 3\nf(cv::LINE_AA);\n"
+        "#else\nf(CV_AA);\n#endif\n",
+    ),
+]
+
 WHOLE = [
+    (CMAKE, 'project(Caffe C CXX)\nset(F "-std=c++17")\n'),
+    (CMAKE, "project(Other)\n"),
+    ("Makefile", "CXXFLAGS += -fPIC $(COMMON_FLAGS)\nX = -std=c++17\n"),
+    (CPP, "#if CV_VERSION_MAJOR >= 3\n#elif CV_MAJOR_VERSION == 2\n#endif\n"),
+    (CPP, "// #if CV_MAJOR_VERSION == 3\nint i = CV_MAJOR_VERSION == 3;\n"),
     (CPP, "in->SetTotalBytesLimit(kLimit);\n// SetTotalBytesLimit(a, b)\n"),
     (CPP, "#define CV_LOAD_IMAGE_COLOR cv::IMREAD_COLOR\nint i = CV_LOAD_IMAGE_COLOR;\n"),
     (
@@ -210,6 +267,78 @@ def test_what_is_not_broken_is_not_mended(tmp_path, path, text):
     report = patch.apply(root)
     assert (root / path).read_text() == text
     assert not report.plan.mended
+
+
+@pytest.mark.parametrize(("before", "after"), GUARDED)
+def test_constants_are_mended_where_opencv_4_sees_them(tmp_path, before, after):
+    root = make_tree(tmp_path, files={CPP: before})
+    patch.apply(root)
+    assert (root / CPP).read_text() == after
+
+
+LAYER = """\
+namespace caffe {
+template <typename Dtype>
+void SomeLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom) {}
+%sINSTANTIATE_CLASS(SomeLayer);
+REGISTER_LAYER_CLASS(Some);
+}  // namespace caffe
+"""
+BOTH = """\
+template <typename Dtype> void SomeLayer<Dtype>::Forward_gpu(int) {}
+template <typename Dtype> void SomeLayer<Dtype>::Backward_gpu(int) {}
+"""
+ONE = "template <typename Dtype> void SomeLayer < Dtype >::Forward_gpu(int) {}\n"
+STUB = "#ifdef CPU_ONLY\nSTUB_GPU(SomeLayer);\n#endif\n\n"
+
+
+@pytest.mark.parametrize(
+    ("device", "before", "after"),
+    [
+        (BOTH, "", STUB),
+        (ONE, "", "#ifdef CPU_ONLY\nSTUB_GPU_FORWARD(SomeLayer, Forward);\n#endif\n\n"),
+        (BOTH, STUB, STUB),
+        (BOTH, "#ifdef CPU_ONLY\n" + BOTH + "#endif\n", "#ifdef CPU_ONLY\n" + BOTH + "#endif\n"),
+        ("// " + ONE, "", ""),
+        (BOTH, "// STUB_GPU(SomeLayer);\n", "// STUB_GPU(SomeLayer);\n" + STUB),
+        (BOTH.replace("SomeLayer", "Other"), "", ""),
+        (None, "", ""),
+    ],
+)
+def test_a_stub_is_written_where_a_processor_build_needs_it(tmp_path, device, before, after):
+    files = {"src/caffe/layers/some_layer.cpp": LAYER % before}
+    if device is not None:
+        files["src/caffe/layers/some_layer.cu"] = device
+    root = make_tree(tmp_path, files=files)
+    whole = snapshot(root)
+    report = patch.apply(root)
+    assert (root / "src/caffe/layers/some_layer.cpp").read_text() == LAYER % after
+    assert ("gpu-stub" in report.plan.mended) == (before != after)
+    patch.revert(root)
+    assert snapshot(root) == whole
+
+
+def test_a_compiler_of_cxx98_gets_a_flag(tmp_path):
+    """What make and CMake do with a compiler whose default is C++98, and with one whose is not."""
+    if not shutil.which("make"):
+        pytest.skip("needs make")
+    show = "all:\n\t@echo '$(CXXFLAGS)|$(NVCCFLAGS)'\n"
+    root = make_tree(
+        tmp_path, files={"Makefile": "CXXFLAGS += -fPIC $(COMMON_FLAGS)\nNVCCFLAGS += -x\n" + show}
+    )
+    assert set(patch.apply(root).plan.mended) == {"cxx11-makefile"}
+    old = tmp_path / "old-c++"
+    old.write_text("#!/bin/sh\necho '#define __cplusplus 199711L'\n")
+    old.chmod(0o755)
+    for compiler, flag in [(str(old), " -std=c++11"), ("c++", "")]:
+        done = subprocess.run(
+            ["make", "-s", "-C", str(root), f"CXX={compiler}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        cxx, nvcc = done.stdout.strip().split("|")
+        assert (cxx.split(), nvcc.split()) == (f"-fPIC{flag}".split(), f"{flag} -x".split())
 
 
 MAKEFILE = """\
@@ -275,8 +404,9 @@ def test_every_mend_has_a_case_a_reason_and_a_name_of_its_own():
         "hdf5-folders",
         "opencv4-makefile",
         "glog-export-makefile",
+        "cxx11-makefile",
     }
-    assert set(names()) == set(BROKEN) | makefile
+    assert set(names()) == set(BROKEN) | makefile | {"gpu-stub"}
     assert len(names()) == len(set(names()))
     assert all(len(mend.reason) > 20 for mend in MENDS)
 

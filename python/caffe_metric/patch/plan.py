@@ -102,7 +102,7 @@ def _mend(base: Base, plan: Plan, without: tuple[str, ...]) -> None:
             continue
         content = base.read(path)
         for mend in chosen:
-            edits = mend.edits(content) if mend.concerns(path) else []
+            edits = mend.edits_of(content, path, base.read) if mend.concerns(path) else []
             if edits:
                 plan.edits.setdefault(path, []).extend(edits)
                 places = [f"{path}:{text.line_of(content, e.start)}" for e in edits]

@@ -20,6 +20,7 @@ _BOOST = re.compile(
 )
 _PYTHON_PY = re.compile(r"\b(?:python|Boost_PYTHON)(-py|-PY)(?=\$\{|\d)")
 _PYTHON_2 = re.compile(r"\bset\s*\(\s*python_version\s+\"?(2)(?:\.\d)?\"?\s+CACHE\b", re.IGNORECASE)
+_PROJECT = re.compile(r"\bproject\s*\(\s*Caffe\b[^()]*\)", re.IGNORECASE)
 _GLOG = re.compile(r"\binclude\s*\(\s*\"?cmake/External/glog\.cmake\"?\s*\)()", re.IGNORECASE)
 
 
@@ -70,7 +71,28 @@ def glog_export(text: str) -> list[Edit]:
     return [replace_group(match, 1, line) for match in _GLOG.finditer(blank_hash_comments(text))]
 
 
+def cxx_11(text: str) -> list[Edit]:
+    """For compilers whose default is C++98: gcc before 6, clang before 6."""
+    if "-std=" in text or "CXX_STANDARD" in text:
+        return []
+    newline = newline_of(text)
+    lines = (
+        "",
+        'if(CMAKE_CXX_STANDARD_DEFAULT STREQUAL "98")',
+        '  set(CMAKE_CXX_FLAGS "${CMAKE_CXX_FLAGS} -std=c++11")',
+        "endif()",
+    )
+    found = list(_PROJECT.finditer(blank_hash_comments(text)))[:1]
+    return [Edit(match.end(), match.end(), newline.join(lines)) for match in found]
+
+
 MENDS = (
+    Mend(
+        "cxx11-cmake",
+        "the layers are C++11, which gcc before 6 takes for C++98 where a tree names no standard",
+        ("/CMakeLists.txt",),
+        cxx_11,
+    ),
     Mend(
         "cmake-minimum",
         "CMake 4 refuses files for CMake before 3.5: they name the range up to 3.10",

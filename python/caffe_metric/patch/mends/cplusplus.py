@@ -16,6 +16,7 @@ _CUDA_MEMBERS = re.compile(
     r"\.\s*(?:clockRate|deviceOverlap|kernelExecTimeoutEnabled|memoryClockRate|computeMode"
     r"|singleToDoublePrecisionPerfRatio|cooperativeMultiDeviceLaunch|maxTexture1DLinear)\b"
 )
+_FORWARD_CPU = re.compile(r"\b(\w+)\s*<\s*\w+\s*>\s*::\s*Forward_cpu\s*\(")
 _GUARD = "#if CUDART_VERSION < 13000"
 
 
@@ -43,6 +44,31 @@ def device_properties(text: str) -> list[Edit]:
         if alone and logs and not guarded:
             edits += [Edit(start, start, _GUARD + newline), Edit(end, end, "#endif" + newline)]
     return edits
+
+
+def gpu_stub(text: str, path: str, read) -> list[Edit]:
+    """Writes STUB_GPU for a layer whose GPU half is in a .cu."""
+    device = read(path[: -len(".cpp")] + ".cu") if path.endswith(".cpp") else None
+    if device is None:
+        return []
+    code, newline, edits = cpp.blank(text), newline_of(text), []
+    device = cpp.blank(device)
+    for name in dict.fromkeys(_FORWARD_CPU.findall(code)):
+        halves = [half for half in ("Forward", "Backward") if _defines(device, name, f"{half}_gpu")]
+        stubbed = re.search(rf"\bSTUB_GPU\w*\s*\(\s*{name}\b", code)
+        instance = re.search(rf"\bINSTANTIATE_CLASS\s*\(\s*{name}\s*\)", code)
+        if not halves or stubbed or not instance or _defines(code, name, f"{halves[0]}_gpu"):
+            continue
+        macro = "STUB_GPU" if len(halves) == 2 else f"STUB_GPU_{halves[0].upper()}"
+        arguments = name if len(halves) == 2 else f"{name}, {halves[0]}"
+        place = line_start(text, instance.start())
+        lines = ("#ifdef CPU_ONLY", f"{macro}({arguments});", "#endif", "")
+        edits.append(Edit(place, place, newline.join((*lines, ""))))
+    return edits
+
+
+def _defines(code: str, name: str, method: str) -> bool:
+    return bool(re.search(rf"\b{name}\s*<\s*\w+\s*>\s*::\s*{method}\s*\(", code))
 
 
 def random_shuffle(text: str) -> list[Edit]:
@@ -86,6 +112,13 @@ MENDS = (
         "CUDA 13 has taken clockRate and others out of cudaDeviceProp: not logged there",
         CPP,
         device_properties,
+    ),
+    Mend(
+        "gpu-stub",
+        "a build for the processor leaves .cu files out, and links with a STUB_GPU only",
+        (".cpp",),
+        gpu_stub,
+        whole_tree=True,
     ),
     Mend(
         "random-shuffle",

@@ -20,6 +20,7 @@ _OPENCV = re.compile(
     r"^()[ \t]*(ifeq[ \t]*\([ \t]*\$\(OPENCV_VERSION\)[ \t]*,[ \t]*3[ \t]*\))", re.MULTILINE
 )
 _PKG_CONFIG = re.compile(r"\$\(shell pkg-config (opencv --libs)\)")
+_CXXFLAGS = re.compile(r"^[ \t]*CXXFLAGS[ \t]*\+=[^\n]*\$\(COMMON_FLAGS\)[^\n]*\n()", re.MULTILINE)
 _GLOG = re.compile(r"^[ \t]*LIBRARIES[ \t]*\+=[^\n]*\bglog\b[^\n]*\n()", re.MULTILINE)
 _CXX11 = re.compile(r"(?<![\w=])-std=((?:c|gnu)\+\+(?:0x|11|1y|14))(?!\w)")
 _CXX_STANDARD = re.compile(r"\bset\s*\(\s*CMAKE_CXX_STANDARD\s+(11|14)\b", re.IGNORECASE)
@@ -95,7 +96,26 @@ def _insert(text: str, where: re.Pattern, lines: str) -> list[Edit]:
     return [replace_group(match, 1, with_newlines(lines, newline_of(text)))] if match else []
 
 
+def cxx_11(text: str) -> list[Edit]:
+    """For compilers whose default is C++98: gcc before 6, clang before 6."""
+    if "-std=" in text:
+        return []
+    lines = (
+        "ifneq ($(shell $(CXX) -dM -E -x c++ /dev/null 2>/dev/null | grep '__cplusplus 1997'),)\n"
+        "\tCXXFLAGS += -std=c++11\n"
+        "\tNVCCFLAGS += -std=c++11\n"
+        "endif\n"
+    )
+    return _insert(text, _CXXFLAGS, lines)
+
+
 MENDS = (
+    Mend(
+        "cxx11-makefile",
+        "the layers are C++11, which gcc before 6 takes for C++98 where a tree names no standard",
+        _MAKEFILE,
+        cxx_11,
+    ),
     Mend(
         "boost-python-makefile",
         "Boost.Python's library has the Python version in its name since Boost 1.67",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from caffe_metric.patch import cpp
-from caffe_metric.patch.mends.mend import CPP, Mend, replace_group
+from caffe_metric.patch.mends.mend import CMAKE, CPP, Mend, replace_group
 from caffe_metric.patch.text import Edit
 
 _COLOURS = r"(?:BGRA?|RGBA?|GRAY|HSV|HLS|Lab|LAB|Luv|YCrCb|YUV|XYZ)2\w+"
@@ -31,10 +31,76 @@ _OLD_HEADERS = re.compile(
 )
 
 
+_VERSION = r"CV_(?:VERSION_MAJOR|MAJOR_VERSION)"
+_ONLY_3 = re.compile(rf"^[ \t]*#[ \t]*(?:el)?if\b[^\n]*?\b{_VERSION}\s*(==|!=)\s*3\b", re.MULTILINE)
+_ONLY_3_CMAKE = re.compile(
+    r"\bOpenCV_VERSION_MAJOR\}?\"?\s+((?:VERSION_|STR)?EQUAL\s+\"?3\"?)(?=[\s)])", re.IGNORECASE
+)
+_DIRECTIVE = re.compile(r"^[ \t]*#[ \t]*(ifdef|ifndef|if|elif|else|endif)\b([^\n]*)", re.MULTILINE)
+_COMPARISON = re.compile(rf"{_VERSION}\s*(==|!=|<=|>=|<|>)\s*(\d+)")
+
+
+def version_guards(text: str) -> list[Edit]:
+    """What is for version 3 alone is for the later ones as well."""
+    edits = [replace_group(m, 1, "GREATER 2") for m in _ONLY_3_CMAKE.finditer(text)]
+    if "CV_" in text and "#" in text:
+        newer = {"==": ">=", "!=": "<"}
+        edits += [replace_group(m, 1, newer[m[1]]) for m in _ONLY_3.finditer(cpp.blank(text))]
+    return edits
+
+
+def _active(code: str) -> str:
+    """The code with blanks where its guards leave it out for OpenCV 4; offsets stay."""
+    if "CV_VERSION" not in code and "CV_MAJOR_VERSION" not in code:
+        return code
+    pieces, done = [], 0
+    chain = [[False, True]]  # of each open #if: was a branch surely taken; may this one be
+    for match in _DIRECTIVE.finditer(code):
+        piece = code[done : match.start()]
+        possible = all(branch for _, branch in chain)
+        pieces.append(piece if possible else re.sub(r"[^\r\n]", " ", piece))
+        done = match.start()
+        word, condition = match[1], match[2].strip()
+        if word == "endif":
+            chain[1:] = chain[1:-1]
+            continue
+        holds = True if word == "else" else _holds_for_4(word, condition)
+        if word in ("elif", "else") and len(chain) > 1:
+            chain[-1] = [chain[-1][0] or holds is True, holds is not False and not chain[-1][0]]
+        else:
+            chain.append([holds is True, holds is not False])
+    return "".join(pieces) + code[done:]
+
+
+def _holds_for_4(word: str, condition: str) -> bool | None:
+    """Whether a condition on OpenCV's version holds for version 4; None where it is another one."""
+    if word in ("ifdef", "ifndef"):
+        return word == "ifndef" if condition == "CV_VERSION_EPOCH" else None
+    condition = condition.strip("() \t")
+    if re.fullmatch(r"(!\s*)?defined\s*\(?\s*CV_VERSION_EPOCH", condition):
+        return condition.startswith("!")
+    if re.fullmatch(r"CV_VERSION_EPOCH\s*==\s*[1-9]\d*", condition):
+        return False
+    match = _COMPARISON.fullmatch(condition)
+    if not match:
+        return None
+    sign, number = match[1], int(match[2])
+    if number == 3 and sign in ("==", "!="):  # as version_guards mends it
+        return sign == "=="
+    return {
+        "==": number == 4,
+        "!=": number != 4,
+        "<": number > 4,
+        "<=": number >= 4,
+        ">": number < 4,
+        ">=": number <= 4,
+    }[sign]
+
+
 def constants(text: str) -> list[Edit]:
     if "CV_" not in text:
         return []
-    code = cpp.blank(text)
+    code = _active(cpp.blank(text))
     headers = [header.name for header in cpp.includes(text)]
     edits = []
     for pattern, name, header in _FAMILIES:
@@ -69,6 +135,12 @@ def _defined(code: str, name: str) -> bool:
 
 
 MENDS = (
+    Mend(
+        "opencv-version-guards",
+        "what a file has for OpenCV 3 alone (#if CV_VERSION_MAJOR == 3) is for 4 as well",
+        (*CPP, *CMAKE),
+        version_guards,
+    ),
     Mend(
         "opencv4-constants",
         "OpenCV 4 has no CV_ constants: their cv:: names take their place",
