@@ -2,7 +2,8 @@
 #
 # Targets NAME-tree (copies SOURCE to TREE, with our layers if PATCH is given),
 # NAME (library, `caffe` tool, pycaffe, in TREE/build) and NAME-gtests.
-# CMAKE_ARGS come after, and so override, those of the processor build below.
+# CMAKE_ARGS come after, and so override, those of the processor build below;
+# CAFFE_ARGUMENTS, a command line of the user's, comes last.
 include(ExternalProject)
 
 # FindPythonLibs prefers the newest Python; pycaffe needs that of PYTHON.
@@ -27,7 +28,7 @@ file(GLOB gtest_files CONFIGURE_DEPENDS
 list(TRANSFORM gtest_files REPLACE ".*/test_(.*)\\.cpp" "\\1")
 list(JOIN gtest_files "," GTEST_NAMES)
 
-set(CAFFE_CMAKE_ARGS
+set(BASE_ARGS
   -DCMAKE_BUILD_TYPE=Release
   -DCPU_ONLY=ON
   -DBLAS=Open
@@ -39,20 +40,22 @@ set(CAFFE_CMAKE_ARGS
   -DPYTHON_INCLUDE_DIR=${PYTHON_INCLUDE}
   -DPYTHON_LIBRARY=${PYTHON_LIBRARY})
 if(CCACHE)
-  list(APPEND CAFFE_CMAKE_ARGS
+  list(APPEND BASE_ARGS
     -DCMAKE_C_COMPILER_LAUNCHER=${CCACHE}
     -DCMAKE_CXX_COMPILER_LAUNCHER=${CCACHE})
 endif()
 if(CMAKE_VERSION VERSION_GREATER_EQUAL 4)
   # Caffe asks for policies of CMake 2.8.
-  list(APPEND CAFFE_CMAKE_ARGS -DCMAKE_POLICY_VERSION_MINIMUM=3.5)
+  list(APPEND BASE_ARGS -DCMAKE_POLICY_VERSION_MINIMUM=3.5)
 endif()
+
+separate_arguments(user_args UNIX_COMMAND "${CAFFE_ARGUMENTS}")
 
 function(add_caffe_tree name)
   cmake_parse_arguments(PARSE_ARGV 1 ARG "PATCH" "SOURCE;TREE" "CMAKE_ARGS")
   set(patch_option "")
   if(ARG_PATCH)
-    set(patch_option --patch)
+    set(patch_option --patch "--patch-arguments=${PATCH_ARGUMENTS}")
   endif()
 
   add_custom_target(${name}-tree
@@ -66,7 +69,7 @@ function(add_caffe_tree name)
     SOURCE_DIR "${ARG_TREE}"
     BINARY_DIR "${ARG_TREE}/build"
     DOWNLOAD_COMMAND ""
-    CMAKE_ARGS ${CAFFE_CMAKE_ARGS} ${ARG_CMAKE_ARGS}
+    CMAKE_ARGS ${BASE_ARGS} ${ARG_CMAKE_ARGS} ${user_args}
     BUILD_COMMAND "${CMAKE_COMMAND}" --build <BINARY_DIR>
                   --target caffe.bin pycaffe
     BUILD_ALWAYS TRUE

@@ -1,6 +1,9 @@
 # Sourced by ./run: CUDA's compiler, and what it compiles.
 # shellcheck shell=sh
 
+# A toolkit of the system's, or of our own.
+cuda_toolkit=${CUDA_TOOLKIT:-$root/build/cuda-toolkit/nvidia/cu13}
+
 # CUDA's compiler from PyPI, in a place of its own; the links are those that a toolkit has.
 install_toolkit() {
   "$python" -m pip --disable-pip-version-check install --no-deps --upgrade \
@@ -13,6 +16,7 @@ install_toolkit() {
 }
 
 toolkit() {
+  [ -z "$CUDA_TOOLKIT" ] || return 0
   cmp -s requirements-cuda.txt build/cuda-toolkit/requirements-cuda.txt ||
     step 'CUDA compiler' cuda-toolkit install_toolkit
 }
@@ -23,5 +27,5 @@ try_cuda_caffe() {
 }
 
 compile_kernels() {
-  "$python" cmake/cuda_kernels.py build/cuda-toolkit/nvidia/cu13 "$tree" build/cuda-kernels
+  "$python" cmake/cuda_kernels.py "$cuda_toolkit" "$tree" build/cuda-kernels
 }

@@ -4,7 +4,7 @@
 
 # Boost.Python is built for the distribution's Python; no other can import pycaffe.
 boost_python() {
-  for library in /usr/lib/*/libboost_python3[0-9]*.so /usr/lib/libboost_python3[0-9]*.so; do
+  for library in /usr/lib/*/libboost_python3[0-9]*.so /usr/lib*/libboost_python3[0-9]*.so; do
     [ -e "$library" ] || continue
     minor=${library##*libboost_python3}
     minor=${minor%.so}
@@ -49,10 +49,6 @@ EOF
     "$python" -m pip --disable-pip-version-check install --no-build-isolation --no-deps -e . || return 1
   "$python" -c 'import caffe, caffe_metric._core' &&
     echo "$bindings" >"$venv/.bindings" && echo "$package" >"$venv/.package"
-}
-
-unchanged() { # CHECKSUM RECORD
-  [ "$(cat "$2" 2>/dev/null)" = "$1" ]
 }
 
 has_module() { # MODULE

@@ -19,10 +19,42 @@ explain() { # LOG
   elif grep -qE 'Could not resolve|Temporary failure|ProxyError|ConnectTimeout|Failed to fetch|Connection (refused|timed out)|NewConnectionError' "$1"; then
     echo "no network, or no way to the package source: check the connection (and a proxy), then run again; see $1"
   else
-    first=$(grep -m 1 -E '(: (fatal )?error: |^E: |^ERROR: |^CMake Error|\[  FAILED  \])' "$1" ||
-      grep -v '^ninja:' "$1" | tail -n 1)
-    echo "$first; see $1"
+    error=$(first_error "$1")
+    echo "$error; $(advice "$error")see $1"
   fi
+}
+
+# The first line that tells of an error; of CMake's, what stands below it.
+first_error() { # LOG
+  found=$(awk '
+    /^CMake Error/ && !/CMake Error: / { on = 1; next }
+    on && /^ / { sub(/^ +/, ""); text = text (text ? " " : "") $0; next }
+    on && text { exit }
+    END { print text }' "$1")
+  [ -n "$found" ] || found=$(grep -m 1 -E \
+    '(: (fatal )?error: |: undefined reference to |cannot find -l|^E: |^ERROR: |^CMake Error|\[  FAILED  \])' "$1") ||
+    found=$(grep -v '^ninja:' "$1" | tail -n 1)
+  echo "$found"
+}
+
+# What brings the thing that an error says is missing; nothing for other errors.
+advice() { # ERROR
+  echo "$1" | grep -qE 'No such file|cannot find -l|[Cc]ould ?(NOT|not) find|not found|undefined|REQUIRED' ||
+    return 0
+  component=$(echo "$1" | grep -oE 'boost_[a-z_]+' | head -n 1)
+  if [ -n "$component" ]; then
+    echo "Debian's package lib$(echo "$component" | tr '_' '-')-dev has it; "
+    return
+  fi
+  grep -v '^#' cmake/missing.txt | while IFS='	' read -r pattern package; do
+    if echo "$1" | grep -qE "$pattern"; then
+      case $package in
+        *' '*' '*' '*) echo "$package; " ;;
+        *) echo "Debian's package for it: $package; " ;;
+      esac
+      break
+    fi
+  done
 }
 
 step() { # NAME LOG COMMAND...
@@ -44,6 +76,16 @@ step() { # NAME LOG COMMAND...
   fi
   [ "$status" -eq 0 ] || fail "$step_name" "$(explain "$step_log")"
   printf '%-20s %s s\n' "$step_name" $(($(date +%s) - began))
+  sed -n 's/^note: /  /p' "$step_log"
+}
+
+# Compilers at work at once: one a core, and 2 GB of memory for each.
+compile_jobs() {
+  {
+    nproc
+    awk '/^MemAvailable/ { print int($2 / 2097152) }' /proc/meminfo
+    awk '/^[0-9]/ { print int($1 / 2147483648) }' /sys/fs/cgroup/memory.max || :
+  } 2>/dev/null | sort -n | awk 'NR == 1 { print ($1 > 0 ? $1 : 1) }'
 }
 
 watcher=
@@ -75,3 +117,8 @@ lock() {
 }
 
 unlock() { exec 9>&-; }
+
+# Whether a file holds this line.
+unchanged() { # LINE FILE
+  [ "$(cat "$2" 2>/dev/null)" = "$1" ]
+}

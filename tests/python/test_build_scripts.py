@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from caffe_trees import make_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / "cmake").is_dir():
@@ -59,6 +62,66 @@ def test_the_main_archive_is_found_among_the_configured_ones(monkeypatch, listed
 def test_a_machine_without_debian_sources_is_told_so(monkeypatch):
     monkeypatch.setattr(fetch_caffe, "run", lambda command, failure: "Ubuntu|s://c\n")
     with pytest.raises(fetch_caffe.FetchError, match="no package source of Debian.*CAFFE_ROOT"):
+        fetch_caffe.configured_site()
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A clone with one commit, which stands in for that of BVLC/caffe."""
+    top = tmp_path / "clone"
+    (top / "scripts").mkdir(parents=True)
+    (top / "CMakeLists.txt").write_text("project(Caffe)\r\n")
+    (top / "scripts/run.sh").write_text("#!/bin/sh\n")
+    (top / "scripts/run.sh").chmod(0o755)
+
+    def git(*arguments):
+        who = ["-c", "user.name=x", "-c", "user.email=x@y"]
+        command = ["git", "-C", str(top), *who, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "x")
+    monkeypatch.setattr(fetch_caffe, "COMMIT", git("rev-parse", "HEAD"))
+    monkeypatch.setattr(fetch_caffe, "TREE", git("rev-parse", "HEAD^{tree}"))
+    monkeypatch.setattr(fetch_caffe, "download", lambda directory: pytest.fail("downloads"))
+    return top
+
+
+def test_a_checkout_takes_the_downloads_place(checkout, tmp_path):
+    (checkout / "CMakeLists.txt").write_text("edited since\n")
+    (checkout / "build.log").write_text("not of the commit\n")
+    fetch_caffe.fetch(tmp_path / "download", tmp_path / "source", checkout)
+    assert (tmp_path / "source/CMakeLists.txt").read_bytes() == b"project(Caffe)\r\n"
+    assert os.access(tmp_path / "source/scripts/run.sh", os.X_OK)
+    assert not (tmp_path / "source/build.log").exists()
+
+
+def test_a_copy_of_its_files_does_too_and_another_is_refused(checkout, tmp_path):
+    plain = tmp_path / "plain"
+    shutil.copytree(checkout, plain, ignore=shutil.ignore_patterns(".git"))
+    before = contents(plain)
+    fetch_caffe.fetch(tmp_path / "download", tmp_path / "source", plain)
+    assert contents(tmp_path / "source") == before == contents(plain)
+    (plain / "CMakeLists.txt").write_text("another\n")
+    with pytest.raises(fetch_caffe.FetchError, match="is not BVLC/caffe at .*the hash"):
+        fetch_caffe.fetch(tmp_path / "download", tmp_path / "source2", plain)
+    with pytest.raises(fetch_caffe.FetchError, match="no such folder"):
+        fetch_caffe.fetch(tmp_path / "download", tmp_path / "source2", tmp_path / "none")
+    assert not (tmp_path / "source2").exists()
+
+
+def test_a_users_archive_with_a_wrong_checksum_stays(tmp_path):
+    for name in fetch_caffe.SHA256:
+        (tmp_path / name).write_bytes(b"not it")
+    with pytest.raises(fetch_caffe.FetchError, match="has the checksum .*, not .*"):
+        fetch_caffe.fetch(tmp_path / "download", tmp_path / "source", tmp_path)
+    assert all((tmp_path / name).read_bytes() == b"not it" for name in fetch_caffe.SHA256)
+
+
+def test_a_download_that_fails_says_what_else_there_is(monkeypatch):
+    monkeypatch.setattr(fetch_caffe.shutil, "which", lambda name: None)
+    with pytest.raises(fetch_caffe.FetchError, match="no apt-get.*CAFFE_SOURCE.*checkout.*99bd997"):
         fetch_caffe.configured_site()
 
 
@@ -147,6 +210,27 @@ def test_what_is_no_caffe_tree_is_refused(tmp_path):
         prepare_tree.prepare(tmp_path, tmp_path / "tree", patched=True)
 
 
+def test_what_is_left_out_of_the_copy_is_named(source, tmp_path, capsys):
+    (source / "build_tools").mkdir()
+    (source / "build_tools/helper.cpp").write_text("int helper;\n")
+    prepare_tree.prepare(source, tmp_path / "tree", patched=False)
+    [note] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    for name in ("build/", "build_tools/", "models/a.caffemodel"):
+        assert name in note
+    assert ".git" not in note
+    assert not (tmp_path / "tree/build_tools").exists()
+
+
+def test_the_patcher_gets_its_arguments(tmp_path):
+    top = make_tree(tmp_path, files={"src/caffe/layers/norm_layer.cpp": "int theirs;\n"})
+    (top / "CMakeLists.txt").write_text("project(Caffe)\n")
+    with pytest.raises(prepare_tree.TreeError, match="CAFFE_PATCH_ARGS=--replace puts ours"):
+        prepare_tree.prepare(top, tmp_path / "tree", patched=True)
+    prepare_tree.prepare(top, tmp_path / "tree", patched=True, arguments=("--replace",))
+    assert "int theirs" not in (tmp_path / "tree/src/caffe/layers/norm_layer.cpp").read_text()
+    assert (top / "src/caffe/layers/norm_layer.cpp").read_text() == "int theirs;\n"
+
+
 # --- run --------------------------------------------------------------------------------------
 
 
@@ -168,3 +252,122 @@ def test_run_refuses_what_is_no_target():
     done = run("biuld")
     assert done.returncode == 2
     assert "biuld: no such target" in done.stderr
+
+
+# --- the steps of run -------------------------------------------------------------------------
+
+
+def shell(script, path=None, **environment):
+    """Runs lines of shell with the steps of `run` at hand."""
+    parts = "for part in steps packages; do . cmake/$part.sh; done\n"
+    return subprocess.run(
+        ["/bin/sh", "-euc", f"root=$PWD logs=${{TMPDIR:-/tmp}}\n{parts}{script}"],
+        cwd=ROOT,
+        env={**os.environ, **({"PATH": str(path)} if path else {}), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+BOOST = """\
+-- Boost version: 1.74.0
+CMake Error at /usr/lib/cmake/Boost-1.74.0/BoostConfig.cmake:141 (find_package):
+  Could not find a package configuration file provided by "boost_regex"
+  (requested version 1.74.0) with any of the following names:
+
+    boost_regexConfig.cmake
+
+Call Stack (most recent call first):
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "says"),
+    [
+        (BOOST, 'provided by "boost_regex".*package libboost-regex-dev'),
+        ("a.cpp:3:10: fatal error: snappy.h: No such file or directory\n", "libsnappy-dev"),
+        ("/usr/bin/ld: cannot find -lhdf5_hl: No such file\n", "libhdf5-dev"),
+        ("b.hpp:9:10: fatal error: mkl_vsl.h: No such file or directory\n", "wants Intel's MKL"),
+        ("/x.so: undefined reference to `F<float>::Forward_gpu'\n", "undefined reference.*see"),
+        ("error: one's own words\n", "^one's own words$"),
+        ("ninja: stopped\nlast words\nninja: stopped\n", "last words; see"),
+    ],
+)
+def test_a_failure_says_what_is_missing_and_what_brings_it(tmp_path, log, says):
+    path = tmp_path / "step.log"
+    path.write_text(log)
+    done = shell(f"explain '{path}'")
+    assert done.returncode == 0, done.stderr
+    assert re.search(says, done.stdout.strip()), done.stdout
+    assert done.stdout.count("\n") == 1
+
+
+def test_a_step_shows_its_notes(tmp_path):
+    done = shell("step 'A step' a sh -c 'echo note: b is left out; echo c'", TMPDIR=str(tmp_path))
+    assert re.fullmatch(r"A step +\d+ s\n  b is left out\n", done.stdout), done.stderr
+
+
+def test_jobs_are_bounded_by_cores_and_memory(tmp_path):
+    available = int(re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[1]) >> 21
+    for cores in (1, 100000):
+        (tmp_path / "nproc").write_text(f"#!/bin/sh\necho {cores}\n")
+        (tmp_path / "nproc").chmod(0o755)
+        found = int(shell("compile_jobs", PATH=f"{tmp_path}:{os.environ['PATH']}").stdout)
+        assert 1 <= found <= cores
+        assert found <= max(1, 2 * available)
+
+
+@pytest.fixture
+def without_dpkg(tmp_path):
+    """A PATH with the tools of a shell, and no dpkg."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for tool in ("sh", "awk", "cut", "tr", "sed", "paste", "cat", "date", "mkdir", "id"):
+        (folder / tool).symlink_to(shutil.which(tool))
+    return folder
+
+
+def test_without_dpkg_the_things_themselves_are_looked_for(without_dpkg):
+    done = shell("packages build faster", path=without_dpkg)
+    assert done.returncode == 1
+    assert "cmake (cmake)" in done.stderr
+    assert "lmdb.h (liblmdb-dev)" in done.stderr
+    assert "hdf5.h or hdf5/serial/hdf5.h (libhdf5-dev)" in done.stderr
+    assert "ccache" not in done.stderr
+    assert "shellcheck" not in done.stderr
+    assert done.stderr.count("\n") == 1
+    for tool in ("cmake", "ninja", "protoc", "python3", "python3-config", "c++"):
+        (without_dpkg / tool).write_text("#!/bin/sh\nexit 0\n")  # a c++ that has every header
+        (without_dpkg / tool).chmod(0o755)
+    done = shell("packages build faster", path=without_dpkg)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_target_asks_for_no_more_than_it_needs():
+    build = shell("package_rows build faster").stdout
+    assert "ninja-build" in build
+    assert "shellcheck" not in build
+    assert "context" not in build
+    assert shell("package_rows lint").stdout.split()[0] == "shellcheck"
+    everything = shell("package_rows build faster source test lint").stdout
+    listed = [line.split() for line in (ROOT / "cmake/packages.txt").read_text().splitlines()]
+    listed = [row for row in listed if row and row[0] != "#"]
+    assert [line.split() for line in everything.splitlines()] == listed
+    assert all(len(row) >= 3 for row in listed)
+
+
+@pytest.mark.parametrize("home", [None, "/nowhere/at/all"])
+def test_without_a_home_ccache_stays_in_the_build(home):
+    environment = {k: v for k, v in os.environ.items() if k not in ("CCACHE_DIR", "HOME")}
+    if home:
+        environment["HOME"] = home
+    [line] = [line for line in (ROOT / "run").read_text().splitlines() if "CCACHE_DIR" in line]
+    done = subprocess.run(
+        ["/bin/sh", "-euc", f'root=/project\n{line}\necho "$CCACHE_DIR"'],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "/project/build/ccache\n"
