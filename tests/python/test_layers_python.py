@@ -285,7 +285,8 @@ random_seed: 3 solver_mode: CPU snapshot_prefix: "{folder}/s" snapshot_after_tra
 """
 
 TRAINED = """
-layer {{ name: "data" type: "Python" top: "data" top: "label" python_param {{
+layer {{ name: "data" type: "Python" top: "data" top: "label"
+  param {{ lr_mult: 0 decay_mult: 0 }} python_param {{
   module: "caffe_metric.layers" layer: "IdentityDataLayer"
   param_str: "{{source: {source}, identities: 4, images: 6, scale: 0.01, mean_value: 100}}" }} }}
 layer {{ name: "features" type: "InnerProduct" bottom: "data" top: "features"

@@ -152,6 +152,7 @@ def test_what_is_no_dependency_is_asked_for_by_its_extra():
         "PIL": "pillow",
         "cv2": "opencv-python-headless<5",
         "faiss": "faiss-cpu",
+        "skimage": "scikit-image",
         "sklearn": "scikit-learn",
         "threadpoolctl": "scikit-learn",  # which depends on it
     }

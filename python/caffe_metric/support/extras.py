@@ -15,7 +15,8 @@ EXTRAS = {
     "faiss": "mine",
     "h5py": "hdf5",
     "jinja2": "eval",
-    "cv2": "deploy",
+    "cv2": "align",
+    "skimage": "align",
     "onnx": "deploy",
     "onnxruntime": "deploy",
 }
