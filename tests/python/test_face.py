@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from caffe_metric import suite
 
-TYPES = [layer.type for layer in suite.NATIVE]
+TYPES = [layer.type for layer in suite.LAYERS if layer.field]
 
 
 def python(code, *arguments):

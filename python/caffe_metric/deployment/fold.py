@@ -25,12 +25,7 @@ def fold(layers, weights, output):
             continue
         _apply(before, weights, *affine)
         layers.remove(layer)
-        old, new = before.top[0], layer.top[0]
-        before.top[0] = new
-        if old != new:
-            for other in layers[layers.index(before) + 1 :]:
-                other.bottom[:] = [new if name == old else name for name in other.bottom]
-                other.top[:] = [new if name == old else name for name in other.top]
+        before.top[0] = layer.top[0]
         weights.pop(layer.name, None)
     return layers
 
