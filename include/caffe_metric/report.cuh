@@ -29,12 +29,12 @@ __global__ void check_finite(const int dim, const T* x, double* bad) {
 // > 0, if an anchor's label is not that of the row after it.
 template <typename T>
 __global__ void check_labels(const int rows, const int pair_size,
-                             const T* labels, double* bad) {
+                             const int classes, const T* labels, double* bad) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i < rows) {
     const bool pair = pair_size > 0 && i % pair_size == 0;
     const bool good =
-        is_label(labels[i], kAnyClass) && !(pair && labels[i] != labels[i + 1]);
+        is_label(labels[i], classes) && !(pair && labels[i] != labels[i + 1]);
     bad[i] += good ? 0 : 1;
   }
 }

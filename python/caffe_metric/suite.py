@@ -299,7 +299,6 @@ LAYERS = (
         positive=("negative_margin",),
         normalization=False,
         rules=("batch_contrastive",),
-        native=False,
     ),
     _with_memory(
         "MultiSimilarityLoss",
@@ -309,7 +308,6 @@ LAYERS = (
         {"alpha": 2, "beta": 50},
         positive=("alpha", "beta"),
         rules=("multi_similarity",),
-        native=False,
     ),
     _with_memory(
         "CircleLoss",
@@ -320,7 +318,6 @@ LAYERS = (
         positive=("gamma",),
         constants="the factors [s + m]+ and [1 + m - s]+",
         rules=("circle",),
-        native=False,
     ),
     _with_memory(
         "SupConLoss",
@@ -330,7 +327,6 @@ LAYERS = (
         {"temperature": 0.1},
         positive=("temperature",),
         rules=("sup_con",),
-        native=False,
     ),
     _with_memory(
         "LiftedStructureLoss",
@@ -339,7 +335,6 @@ LAYERS = (
         (LIFTED, SOFT, MEMORY),
         {"margin": 1, "form": "GENERALIZED"},
         rules=("lifted_structure",),
-        native=False,
     ),
     _over_pairs(
         "ProxyAnchorLoss",
@@ -351,7 +346,6 @@ LAYERS = (
         normalization=False,
         blobs=lambda parameters: 1,
         rules=("proxy_anchor",),
-        native=False,
     ),
     Layer(
         "CenterLoss",
@@ -360,12 +354,11 @@ LAYERS = (
         message="CenterLossParameter",
         field="center_loss_param",
         head=True,
-        example={"num_output": 10},
+        example={"num_output": 10, "center_filler": {"type": "gaussian", "std": 0.1}},
         normalization=False,
         rules=("center",),
         papers=(CENTER,),
         blobs=lambda parameters: 1,
-        native=False,
     ),
     Layer(
         "TripletSelect",

@@ -269,9 +269,10 @@ def stub():
             found.setdefault(node.name, []).append([argument.arg for argument in node.args.args])
         elif isinstance(node, ast.ClassDef):
             found[node.name] = {member.name for member in node.body if hasattr(member, "name")}
+            found[node.name].update(*(found[base.id] for base in node.bases))
         elif isinstance(node, ast.AnnAssign):
             found[node.target.id] = set()
-    return found
+    return {name: members for name, members in found.items() if not name.startswith("_")}
 
 
 def test_the_stub_has_what_the_module_has():

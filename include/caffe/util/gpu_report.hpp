@@ -2,6 +2,7 @@
 #define CAFFE_UTIL_GPU_REPORT_HPP_
 
 #include "caffe/blob.hpp"
+#include "caffe_metric/labels.hpp"
 
 namespace caffe {
 
@@ -14,11 +15,11 @@ class GpuReport {
  public:
   /// `size` sums, all 0.
   void Start(int size);
-  /// Looks at x (rows x dim) and, where they are not NULL, at its labels; with
-  /// pair_size > 0, also at whether the two rows that a group begins with have
-  /// one label.
+  /// Looks at x (rows x dim) and, where they are not NULL, at its labels, which
+  /// are below `classes`; with pair_size > 0, also at whether the two rows that
+  /// a group begins with have one label.
   void CheckInput(int rows, int dim, const Dtype* x, const Dtype* labels,
-                  int pair_size);
+                  int pair_size, int classes = caffe_metric::kAnyClass);
   /// Sum `place + c` is that of column c of a matrix on the GPU.
   void AddColumns(int rows, int columns, const double* matrix, int place);
 

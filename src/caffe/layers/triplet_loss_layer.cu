@@ -178,8 +178,8 @@ void TripletLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
       caffe_metric::scale_by_loss<
           Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
           <<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(
-              count, distances_.gradient().gpu_data(), loss_diff, normalizer_,
-              bottom[0]->mutable_gpu_diff());
+              count, distances_.gradient().gpu_data(), loss_diff,
+              1 / normalizer_, bottom[0]->mutable_gpu_diff());
       CUDA_POST_KERNEL_CHECK;
     }
     return;

@@ -16,15 +16,16 @@ void GpuReport<Dtype>::Start(int size) {
 
 template <typename Dtype>
 void GpuReport<Dtype>::CheckInput(int rows, int dim, const Dtype* x,
-                                  const Dtype* labels, int pair_size) {
+                                  const Dtype* labels, int pair_size,
+                                  int classes) {
   bad_rows_.Reshape(vector<int>(1, rows));
   double* bad = bad_rows_.mutable_gpu_data();
   caffe_metric::check_finite<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<rows, kBlockThreads>>>(dim, x, bad);
   if (labels) {
     caffe_metric::check_labels<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<CAFFE_GET_BLOCKS(rows), CAFFE_CUDA_NUM_THREADS>>>(rows, pair_size,
-                                                             labels, bad);
+        <<<CAFFE_GET_BLOCKS(rows), CAFFE_CUDA_NUM_THREADS>>>(
+            rows, pair_size, classes, labels, bad);
   }
   AddColumns(rows, 1, bad, -1);
 }

@@ -1,0 +1,147 @@
+#ifndef CAFFE_UTIL_RULE_ROWS_HPP_
+#define CAFFE_UTIL_RULE_ROWS_HPP_
+
+#include <vector>
+
+#include "caffe/blob.hpp"
+#include "caffe/common.hpp"
+#include "caffe/util/device_alternate.hpp"
+#include "caffe/util/parallel_rows.hpp"
+#include "caffe_metric/batch_rows.hpp"
+#include "caffe_metric/pairs.hpp"
+
+namespace caffe {
+
+/// The anchors of a batch and what they meet: anchor i is column i where
+/// `among` holds, and then does not meet itself.
+template <typename Dtype>
+struct BatchRows {
+  int anchors, columns;
+  bool among;
+  const Dtype* anchor_labels;
+  const Dtype* labels;  // of the columns
+};
+
+/**
+ * @brief A rule (include/caffe_metric/batch_rule.hpp) at work on strips of the
+ *        measures of a batch: the anchors [begin, end), a row of v each.
+ */
+template <typename Dtype>
+class RuleRows {
+ public:
+  virtual ~RuleRows() {}
+  virtual caffe_metric::Distance measure() const = 0;
+  virtual caffe_metric::Reduction reduction() const = 0;
+  /// Whether all anchors are folded before the first of them has its loss.
+  virtual bool two_sweeps() const = 0;
+
+  /// Folds the rows to states, and adds up their pairs.
+  virtual void Fold_cpu(const BatchRows<Dtype>& batch, int begin, int end,
+                        const Dtype* v) = 0;
+  /// All rows are folded.
+  virtual void Meet_cpu(const BatchRows<Dtype>& batch) = 0;
+  /// The anchors' losses; with `write`, v becomes gram_weight of the
+  /// derivatives.
+  virtual void Slope_cpu(const BatchRows<Dtype>& batch, int begin, int end,
+                         bool write, Dtype* v) = 0;
+  virtual void Fold_gpu(const BatchRows<Dtype>& batch, int begin, int end,
+                        Dtype* v) = 0;
+  virtual void Meet_gpu(const BatchRows<Dtype>& batch) = 0;
+  virtual void Slope_gpu(const BatchRows<Dtype>& batch, int begin, int end,
+                         bool write, Dtype* v) = 0;
+
+  void Start(int anchors) {
+    pairs_.Reshape(anchors, kPairSums, 1, 1);
+    losses_.Reshape(anchors, 2, 1, 1);
+  }
+  static const int kPairSums = sizeof(caffe_metric::PairSums) / sizeof(double);
+  /// (anchors x 4): PairSums.
+  Blob<double>* pairs() { return &pairs_; }
+  /// (anchors x 2): the loss, and 1 where it is > 0.
+  Blob<double>* losses() { return &losses_; }
+
+ private:
+  Blob<double> pairs_;
+  Blob<double> losses_;
+};
+
+template <typename Dtype, typename Rule>
+class RowsOf : public RuleRows<Dtype> {
+ public:
+  explicit RowsOf(const Rule& rule) : rule_(rule), met_(rule) {}
+  virtual caffe_metric::Distance measure() const { return rule_.measure(); }
+  virtual caffe_metric::Reduction reduction() const { return Rule::kReduction; }
+  virtual bool two_sweeps() const {
+    return Rule::kMeetsBatch || Rule::kPartners;
+  }
+  virtual void Fold_cpu(const BatchRows<Dtype>& batch, int begin, int end,
+                        const Dtype* v) {
+    states_.resize(batch.anchors);
+    State* states = states_.data();
+    caffe_metric::PairSums* pairs = reinterpret_cast<caffe_metric::PairSums*>(
+        this->pairs()->mutable_cpu_data());
+    ParallelRows(end - begin, kGrain, [=](int from, int to) {
+      for (int i = from; i < to; ++i) {
+        const caffe_metric::AnchorRow<Dtype> row = Row(batch, begin + i);
+        const Dtype* own = v + static_cast<size_t>(i) * batch.columns;
+        pairs[begin + i] = caffe_metric::pair_sums(row.self, row.n, own,
+                                                   row.label, row.labels);
+        states[begin + i] = caffe_metric::fold_row(rule_, row, own);
+      }
+    });
+  }
+  virtual void Meet_cpu(const BatchRows<Dtype>& batch) {
+    met_ = rule_;
+    caffe_metric::meet_batch(batch.anchors, states_.data(), &met_);
+  }
+  virtual void Slope_cpu(const BatchRows<Dtype>& batch, int begin, int end,
+                         bool write, Dtype* v) {
+    const State* states = states_.data();
+    double* losses = this->losses()->mutable_cpu_data();
+    ParallelRows(end - begin, kGrain, [=](int from, int to) {
+      for (int i = from; i < to; ++i) {
+        const double loss = caffe_metric::slope_row(
+            met_, Row(batch, begin + i), write, states, states[begin + i],
+            v + static_cast<size_t>(i) * batch.columns);
+        losses[2 * (begin + i)] = loss;
+        losses[2 * (begin + i) + 1] = loss > 0;
+      }
+    });
+  }
+#ifdef CPU_ONLY
+  virtual void Fold_gpu(const BatchRows<Dtype>&, int, int, Dtype*) { NO_GPU; }
+  virtual void Meet_gpu(const BatchRows<Dtype>&) { NO_GPU; }
+  virtual void Slope_gpu(const BatchRows<Dtype>&, int, int, bool, Dtype*) {
+    NO_GPU;
+  }
+#else
+  // In rule_rows_gpu.hpp, for .cu files.
+  virtual void Fold_gpu(const BatchRows<Dtype>& batch, int begin, int end,
+                        Dtype* v);
+  virtual void Meet_gpu(const BatchRows<Dtype>& batch);
+  virtual void Slope_gpu(const BatchRows<Dtype>& batch, int begin, int end,
+                         bool write, Dtype* v);
+#endif
+
+ private:
+  typedef typename Rule::State State;
+  static const int kGrain = 16;  // anchors that a thread takes at once
+
+  static caffe_metric::AnchorRow<Dtype> Row(const BatchRows<Dtype>& batch,
+                                            int anchor) {
+    const caffe_metric::AnchorRow<Dtype> row = {
+        batch.among ? anchor : -1, batch.columns, batch.anchor_labels[anchor],
+        batch.labels};
+    return row;
+  }
+
+  Rule rule_;
+  Rule met_;  // knows the batch
+  std::vector<State> states_;
+  Blob<double> gpu_states_;  // the same, by their bytes
+  Blob<double> totals_;      // BatchTotals
+};
+
+}  // namespace caffe
+
+#endif  // CAFFE_UTIL_RULE_ROWS_HPP_

@@ -1,0 +1,67 @@
+#ifndef CAFFE_UTIL_RULE_ROWS_GPU_HPP_
+#define CAFFE_UTIL_RULE_ROWS_GPU_HPP_
+
+#include <vector>
+
+#include "caffe/util/rule_rows.hpp"
+#include "caffe_metric/batch_rows.cuh"
+
+// What RowsOf does on the GPU. A loss's .cu file is this header and
+// INSTANTIATE_RULE_ROWS_GPU(its rule).
+
+namespace caffe {
+
+template <typename Dtype>
+inline caffe_metric::AnchorStrip<Dtype> anchor_strip(
+    const BatchRows<Dtype>& batch, int begin, Dtype* v) {
+  const caffe_metric::AnchorStrip<Dtype> strip = {begin,
+                                                  batch.columns,
+                                                  batch.among ? 0 : -1,
+                                                  batch.anchor_labels,
+                                                  batch.labels,
+                                                  v};
+  return strip;
+}
+
+template <typename Dtype, typename Rule>
+void RowsOf<Dtype, Rule>::Fold_gpu(const BatchRows<Dtype>& batch, int begin,
+                                   int end, Dtype* v) {
+  const int doubles = (sizeof(State) + sizeof(double) - 1) / sizeof(double);
+  gpu_states_.Reshape(batch.anchors, doubles, 1, 1);
+  caffe_metric::launch_fold_rows(
+      rule_, anchor_strip(batch, begin, v), end - begin,
+      reinterpret_cast<State*>(gpu_states_.mutable_gpu_data()),
+      reinterpret_cast<caffe_metric::PairSums*>(
+          this->pairs()->mutable_gpu_data()));
+  CUDA_POST_KERNEL_CHECK;
+}
+
+template <typename Dtype, typename Rule>
+void RowsOf<Dtype, Rule>::Meet_gpu(const BatchRows<Dtype>& batch) {
+  totals_.Reshape(std::vector<int>(1, 2));
+  caffe_metric::launch_total_states(
+      rule_, batch.anchors,
+      reinterpret_cast<const State*>(gpu_states_.gpu_data()),
+      reinterpret_cast<caffe_metric::BatchTotals*>(totals_.mutable_gpu_data()));
+  CUDA_POST_KERNEL_CHECK;
+}
+
+template <typename Dtype, typename Rule>
+void RowsOf<Dtype, Rule>::Slope_gpu(const BatchRows<Dtype>& batch, int begin,
+                                    int end, bool write, Dtype* v) {
+  totals_.Reshape(std::vector<int>(1, 2));
+  caffe_metric::launch_slope_rows(
+      rule_, anchor_strip(batch, begin, v), end - begin, write,
+      reinterpret_cast<const caffe_metric::BatchTotals*>(totals_.gpu_data()),
+      reinterpret_cast<const State*>(gpu_states_.gpu_data()),
+      this->losses()->mutable_gpu_data());
+  CUDA_POST_KERNEL_CHECK;
+}
+
+}  // namespace caffe
+
+#define INSTANTIATE_RULE_ROWS_GPU(Rule)                    \
+  template class RowsOf<float, caffe_metric::Rule<float>>; \
+  template class RowsOf<double, caffe_metric::Rule<double>>
+
+#endif  // CAFFE_UTIL_RULE_ROWS_GPU_HPP_

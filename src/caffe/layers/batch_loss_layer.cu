@@ -1,0 +1,108 @@
+#include <algorithm>
+#include <vector>
+
+#include "caffe/layers/batch_loss_layer.hpp"
+#include "caffe/util/math_functions.hpp"
+#include "caffe_metric/scale_by_loss.cuh"
+
+namespace caffe {
+
+template <typename Dtype>
+void BatchLossLayer<Dtype>::Sweep_gpu(const vector<Blob<Dtype>*>& bottom,
+                                      bool with_gradient) {
+  distances_.Prepare_gpu(MakeRows(bottom).gpu_data());
+  if (with_gradient) {
+    distances_.StartGradient_gpu();
+  }
+  const bool twice = rule_->two_sweeps();
+  const int strip = distances_.strip();
+  for (int begin = 0; twice && begin < anchors_; begin += strip) {
+    const int end = std::min(begin + strip, anchors_);
+    rule_->Fold_gpu(batch_, begin, end, distances_.Strip_gpu(begin, end));
+  }
+  for (int begin = 0; begin < anchors_; begin += strip) {
+    const int end = std::min(begin + strip, anchors_);
+    // Of one strip the measures are still there.
+    Dtype* v = twice && strip == anchors_ ? distances_.slopes_gpu()
+                                          : distances_.Strip_gpu(begin, end);
+    if (!twice) {
+      rule_->Fold_gpu(batch_, begin, end, v);
+    } else if (begin == 0) {
+      rule_->Meet_gpu(batch_);
+    }
+    rule_->Slope_gpu(batch_, begin, end, with_gradient, v);
+    if (with_gradient) {
+      distances_.AddGradient_gpu(begin, end);
+    }
+  }
+  if (with_gradient) {
+    distances_.FinishGradient_gpu();
+  }
+  has_gradient_ = with_gradient;
+}
+
+template <typename Dtype>
+void BatchLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
+                                        const vector<Blob<Dtype>*>& top) {
+  const int pair_sums = RuleRows<Dtype>::kPairSums;
+  report_.Start(2 + pair_sums);
+  report_.CheckInput(num_, dim_, bottom[0]->gpu_data(), bottom[1]->gpu_data(),
+                     0, proxies() > 0 ? proxies() : caffe_metric::kAnyClass);
+  Sweep_gpu(bottom, this->phase_ == TRAIN);
+  report_.AddColumns(anchors_, 2, rule_->losses()->gpu_data(), 0);
+  report_.AddColumns(anchors_, pair_sums, rule_->pairs()->gpu_data(), 2);
+  // The one copy to the host.
+  if (report_.bad_input()) {
+    CheckInput(bottom);
+  }
+  const caffe_metric::PairSums pairs = {report_.sum(2), report_.sum(3),
+                                        report_.sum(4), report_.sum(5)};
+  if (!pairs.is_finite()) {
+    FailTooLarge(bottom);
+  }
+  Report(report_.sum(0), report_.sum(1), pairs, top);
+  Remember(bottom);
+}
+
+template <typename Dtype>
+void BatchLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
+                                         const vector<bool>& propagate_down,
+                                         const vector<Blob<Dtype>*>& bottom) {
+  if (propagate_down[1]) {
+    caffe_gpu_set(bottom[1]->count(), Dtype(0), bottom[1]->mutable_gpu_diff());
+  }
+  const bool learns = proxies() > 0 && this->param_propagate_down_[0];
+  if (!propagate_down[0] && !learns) {
+    return;
+  }
+  if (!has_gradient_) {
+    Sweep_gpu(bottom, true);
+  }
+  const Dtype* gradient = distances_.gradient().gpu_data();
+  const Dtype* loss_diff = top[0]->gpu_diff();
+  const Dtype own = empty_ ? Dtype(0) : 1 / normalizer_;
+  if (learns) {
+    const int count = this->blobs_[0]->count();
+    caffe_metric::add_by_loss<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(
+            count, gradient, loss_diff, own,
+            this->blobs_[0]->mutable_gpu_diff());
+  }
+  if (propagate_down[0]) {
+    const int count = num_ * dim_;
+    caffe_metric::scale_by_loss<
+        Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(
+            count, gradient + proxies() * dim_, loss_diff, own,
+            bottom[0]->mutable_gpu_diff());
+  }
+  CUDA_POST_KERNEL_CHECK;
+}
+
+INSTANTIATE_LAYER_GPU_FUNCS(BatchLossLayer);
+template void BatchLossLayer<float>::Sweep_gpu(const vector<Blob<float>*>&,
+                                               bool);
+template void BatchLossLayer<double>::Sweep_gpu(const vector<Blob<double>*>&,
+                                                bool);
+
+}  // namespace caffe

@@ -1,0 +1,9 @@
+// MultiSimilarityLossLayer on the GPU: the engine with its rule.
+#include "caffe/util/rule_rows_gpu.hpp"
+#include "caffe_metric/multi_similarity.hpp"
+
+namespace caffe {
+
+INSTANTIATE_RULE_ROWS_GPU(MultiSimilarityRule);
+
+}  // namespace caffe

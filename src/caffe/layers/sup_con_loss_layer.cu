@@ -1,0 +1,9 @@
+// SupConLossLayer on the GPU: the engine with its rule.
+#include "caffe/util/rule_rows_gpu.hpp"
+#include "caffe_metric/sup_con.hpp"
+
+namespace caffe {
+
+INSTANTIATE_RULE_ROWS_GPU(SupConRule);
+
+}  // namespace caffe
