@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
 from caffe_metric.gradients import check as gradcheck
+from caffe_metric.nets import isolate, netfile
 
 SEEDS = int(os.environ.get("SEEDS", 8))
 
@@ -94,6 +95,27 @@ def test_a_loss_that_writes_no_top_is_checked(kind, tmp_path):
     first = gradcheck.gradcheck(str(path))[0]
     assert (first.verdict, first.blob) == (gradcheck.OK, "bottom 0 'data'")
     assert first.probes > 0
+
+
+def test_a_slope_that_is_a_tenth_off_is_found_under_the_rounding_of_pixels(tmp_path):
+    """The bias of the convolution: a sum of numbers up to 300, each rounded."""
+    path = tmp_path / "net.prototxt"
+    path.write_text(CONVOLUTION)
+    rng = np.random.default_rng(0)
+    kept = isolate.capture(
+        str(path), netfile.read(str(path)), 0, None, pixels(rng), 0, lambda layer: layer.bottom
+    )
+    probe = isolate.LayerProbe(kept[0], 0)
+    right = probe.gradients
+
+    def wrong(projections):
+        bottoms, blobs = right(projections)
+        return bottoms, [blobs[0], blobs[1] * np.float32(1.1)]
+
+    assert {row.verdict for row in gradcheck.check_layer(probe)} == {gradcheck.OK}
+    probe.gradients = wrong
+    verdicts = [row.verdict for row in gradcheck.check_layer(probe)]
+    assert verdicts == [gradcheck.OK, gradcheck.OK, gradcheck.FAIL]
 
 
 def test_a_wrong_gradient_among_jumps_is_found(tmp_path, monkeypatch):
