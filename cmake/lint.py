@@ -10,6 +10,7 @@ pybind11), so they are only formatted.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,11 +55,14 @@ def main() -> int:
         ],
         "reference pages": [*python, "cmake/reference_pages.py", "--check"],
     }
+    # The package is read where it stands: it may not be installed yet.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
     failed = []
     for name, command in linters.items():
         done = subprocess.run(
             command,
             cwd=ROOT,
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
