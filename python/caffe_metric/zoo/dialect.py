@@ -119,7 +119,7 @@ def _merge(file, message) -> None:
             field.type_name = field.type_name.replace(".caffe_forks.", ".caffe.")
     own = next((other for other in file.message_type if other.name == message.name), None)
     if own is None:
-        file.message_type.append(message)
+        file.message_type.extend([message])
         return
     fields = {field.name for field in own.field}
     enums = {enum.name for enum in own.enum_type}
