@@ -53,11 +53,19 @@ class Order:
 
 
 def embedding_blob(net):
-    """The blob that a net's first metric-learning layer reads. Raises UserError."""
+    """The blob that a net's first metric-learning layer reads; of a softmax, what its logits do.
+
+    Raises UserError.
+    """
     for layer in net.layer:
         row = roles.row_of(layer)
         if row is not None and row.head:
             return layer.bottom[0]
+    makers = {top: layer for layer in net.layer for top in layer.top}
+    for layer in net.layer:
+        logits = makers.get(layer.bottom[0]) if layer.type == "SoftmaxWithLoss" else None
+        if logits is not None and logits.type == "InnerProduct":
+            return logits.bottom[0]
     raise UserError("the net has no layer of ours: say by --blob what to compute")
 
 
