@@ -214,7 +214,8 @@ def test_groups(name, tmp_path):
     text = (
         TRUNK
         + f"""
-layer {{ name: "triplet" type: "TripletLoss" bottom: "fc5" top: "triplet"
+layer {{ name: "unit" type: "Normalize" bottom: "fc5" top: "unit" }}
+layer {{ name: "triplet" type: "TripletLoss" bottom: "unit" top: "triplet"
   triplet_loss_param {{ margin: 0.3 losstype: 0 {name}: 2 use_pair: false }} }}
 layer {{ name: "quiet" type: "Silence" bottom: "label" }}
 """
@@ -223,7 +224,7 @@ layer {{ name: "quiet" type: "Silence" bottom: "label" }}
     assert case.modernize() == 0
     found = case.blobs(caffe.TRAIN)
     np.testing.assert_allclose(
-        found["triplet"], forks.triplet_groups(found["fc5"], 2, 0.3), **TOLERANCE
+        found["triplet"], forks.triplet_groups(found["unit"], 2, 0.3), **TOLERANCE
     )
     case.train()
 
