@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from caffe_metric import suite
 from caffe_metric.demo.images import load_images
 from caffe_metric.demo.measure import measure
 from caffe_metric.evaluation.extraction import extract
@@ -30,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 DEMO = ROOT / "build" / "demo"
 NAMES = ("triplet", "rank_hard", "margin")
-OUR_TYPES = {"Norm", "TripletLoss", "RankHardLoss", "MarginInnerProduct"}
+OUR_TYPES = {row.type for row in suite.NATIVE}
 TOLERANCE = 0.01
 
 

@@ -11,15 +11,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from caffe_metric import suite
+
 HERE = Path(__file__).resolve().parent
 FOLDERS = {"triplet": "01_triplet", "rank_hard": "02_rank_hard", "margin": "03_margin"}
-PARAMETERS = {
-    "Norm": "l2_norm_param",
-    "TripletLoss": "triplet_loss_param",
-    "RankHardLoss": "rank_param",
-    "MarginInnerProduct": "margin_inner_product_param",
-}
-LOSSES = ("TripletLoss", "RankHardLoss")
 
 
 def python_net(text: str) -> str:
@@ -38,17 +33,18 @@ def python_solver(text: str, name: str) -> str:
 def python_layer(layer: str) -> str:
     """A layer, from `layer {` in column 0 to its closing brace."""
     kind = re.search(r'(?m)^  type: "(\w+)"', layer)[1]
-    if kind not in PARAMETERS:
+    row = suite.find(kind)
+    if row is None:
         return layer
-    layer, param_str = cut_message(layer, PARAMETERS[kind])
+    layer, param_str = cut_message(layer, row.field)
     layer = layer.replace(f'type: "{kind}"', 'type: "Python"')
     extra = "".join(
         f"  loss_weight: {int(number == 0)}\n"
         for number, _ in enumerate(re.findall(r"(?m)^  top:", layer))
-        if kind in LOSSES
+        if row.loss and "loss_weight:" not in layer
     )
     # A Python layer cannot set the learning rate of its iteration count.
-    if kind == "MarginInnerProduct":
+    if row.counts:
         params = len(re.findall(r"(?m)^  param \{", layer))
         extra += "  param { }\n" * (params == 0)
         extra += "  param { lr_mult: 0 decay_mult: 0 }\n" * (params < 2)

@@ -12,12 +12,14 @@ import shutil
 
 import numpy as np
 import pytest
+from caffe_metric import lint
 from caffe_metric.data.lmdb_file import lmdb_names
+from caffe_metric.demo import choice, recipes
 from caffe_metric.demo.databases import TEST, make_databases
 from caffe_metric.demo.images import FASHION_FOLDER, UNSEEN, load_images
 from caffe_metric.demo.measure import measure
 from caffe_metric.demo.neighbours import COUNT, neighbours_html, query_rows
-from caffe_metric.demo.trainings import EXAMPLES
+from caffe_metric.demo.recipes import EXAMPLES
 from caffe_metric.support import paths
 from caffe_metric.support.errors import UserError
 from caffe_metric.training.process import caffe_tool
@@ -77,6 +79,49 @@ def test_wrong_neighbours_are_marked_and_counted(rng):
     assert page.count("unseen") == 1
 
 
+def test_the_losses_share_trunk_and_steps():
+    root = paths.tree()
+    made = recipes.losses(root)
+    assert {recipe.name for recipe in made} == set(recipes.OF_LOSSES)
+    example = recipes.examples(root)[0]
+    trunk = example.net.partition('name: "train"')[2].partition('name: "norm"')[0]
+    for recipe in made:
+        assert recipe.solver.replace(recipe.name, "triplet") == example.solver
+        ours = recipe.net.partition('name: "train"')[2]
+        shared = trunk.replace("train_pk.lmdb", recipes.OF_LOSSES[recipe.name])
+        assert ours.startswith(shared[: shared.rindex("layer {")])
+
+
+@pytest.mark.parametrize("recipe", recipes.losses(paths.tree()), ids=lambda recipe: recipe.name)
+def test_lint_has_nothing_to_say_of_the_losses(recipe, tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(recipe.net)
+    passed_over = re.compile("this machine's Caffe lacks|is not there")
+    found = [one for one in lint.check(str(path)) if not passed_over.search(one.message)]
+    assert found == []
+
+
+def test_parameters_are_chosen_without_test_images_and_unseen_classes(digits):
+    split = choice.split(digits)
+    known = set(range(10)) - set(UNSEEN)
+    assert set(split.test.labels) == known
+    assert set(split.train.labels) == known - set(choice.PLAYS_UNSEEN)
+    names = [*split.train.names, *split.test.names]
+    assert len(names) == len(set(names))
+    assert set(names) <= set(digits.train.names)
+    assert set(split.test.labels[split.unseen()]) == set(choice.PLAYS_UNSEEN)
+
+
+def test_candidates_change_what_they_say():
+    root = paths.tree()
+    known = recipes.examples(root) + recipes.losses(root)
+    made = choice.candidates(known)
+    assert {one.title.split(",")[0] for one in made} == set(choice.CANDIDATES)
+    nets = {recipe.name: recipe.net for recipe in known}
+    assert any(one.net == nets["circle"] for one in made)
+    assert all(f"max_iter: {choice.ITERATIONS}" in one.solver for one in made)
+
+
 @pytest.fixture
 def root(tmp_path):
     """A repository with the examples, their trainings cut short."""
@@ -99,7 +144,7 @@ def test_the_whole_on_the_digits(root, capsys, monkeypatch):
 
     monkeypatch.setattr(maps, "A_CLASS", 5)
     folder = root / "where it is told"
-    first = demo(root, folder, "/no/such/folder")
+    first = demo(recipes.examples(root), folder, "/no/such/folder")
     summary = json.loads((folder / "summary.json").read_text())
     assert sorted(path.name for path in root.iterdir()) == ["examples", "where it is told"]
     assert list(summary) == ["pixels", "triplet", "rank_hard", "margin"]
@@ -116,11 +161,11 @@ def test_the_whole_on_the_digits(root, capsys, monkeypatch):
     assert capsys.readouterr().err == ""
     models = {path: path.stat().st_mtime_ns for path in folder.glob("*.caffemodel")}
     assert len(models) == 3
-    again = demo(root, folder, "/no/such/folder")
+    again = demo(recipes.examples(root), folder, "/no/such/folder")
     assert capsys.readouterr().out.count("from an earlier run") == 3
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.caffemodel")} == models
     assert again["margin"].unseen_auc == first["margin"].unseen_auc
     solver = root / EXAMPLES["triplet"] / "solver.prototxt"
     solver.write_text(solver.read_text().replace("base_lr: 0.001", "base_lr: 0.002"))
-    demo(root, folder, "/no/such/folder")
+    demo(recipes.examples(root), folder, "/no/such/folder")
     assert capsys.readouterr().out.count("from an earlier run") == 2

@@ -1,4 +1,8 @@
-"""`python -m caffe_metric.demo [-o DIR]`: three nets, trained and measured on real images."""
+"""`python -m caffe_metric.demo [losses] [-o DIR]`: nets, trained and measured on real images.
+
+Three nets, of examples 01 to 03; with `losses` beside them the same LeNet with each other loss.
+`choose` trains each with several parameters, and measures them without the test images.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from caffe_metric.demo import choice, recipes
 from caffe_metric.demo.databases import TEST, make_databases
 from caffe_metric.demo.images import FASHION_FOLDER, load_images
 from caffe_metric.demo.measure import measure
@@ -21,16 +26,19 @@ from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
 from caffe_metric.support.progress import Progress
 
-BLOB = "embedding"  # its name in all three nets
+BLOB = "embedding"  # its name in all nets
 
 
-def demo(root, folder, images_folder=FASHION_FOLDER, seed=None, force=False):
-    """Runs all of it; returns {name: Measured}, with pixels first. Writes into `folder` alone."""
+def demo(wanted, folder, images_folder=FASHION_FOLDER, seed=None, force=False):
+    """Runs all of it; returns {name: Measured}, with pixels first. Writes into `folder` alone.
+
+    wanted: what to train, see recipes.py.
+    """
     images = load_images(images_folder)
     print(f"{images.title}: {len(images.train.labels)} training images, ", end="")
     print(f"{len(images.test.labels)} test images", flush=True)
     databases = make_databases(images, folder, seed or 0)
-    trainings = train_all(root, folder, databases, seed, force)
+    trainings = train_all(wanted, folder, databases, seed, force)
     for trained in trainings.values():
         note = ", from an earlier run, as nothing has changed" if trained.reused else ""
         print(
@@ -56,12 +64,37 @@ def demo(root, folder, images_folder=FASHION_FOLDER, seed=None, force=False):
     return measured
 
 
+def choose(folder, args):
+    """Trains the candidates of choice.py and returns their table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images = choice.split(load_images(Path(args.images)))
+    databases = make_databases(images, folder, args.seed or 0)
+    known = recipes.examples(paths.tree()) + recipes.losses(paths.tree())
+    wanted = choice.candidates(known, args.only)
+    trainings = train_all(wanted, folder, databases, args.seed, args.force)
+    measured = {}
+    for recipe in wanted:
+        trained = trainings[recipe.name]
+        embeddings = extract(trained.net, trained.weights, folder / TEST, BLOB, 500)[0]
+        measured[recipe.title] = measure(
+            embeddings.astype(np.float32), images.test.labels, images.unseen()
+        )
+    return table(measured)
+
+
+def _wanted(args):
+    root = paths.tree()
+    known = recipes.examples(root) + (recipes.losses(root) if args.what == "losses" else [])
+    return [recipe for recipe in known if not args.only or recipe.name in args.only]
+
+
 def table(measured):
     """The numbers as text."""
-    lines = [f"{'':<12}{'recall@1':>10}{'unseen AUC':>13}{'unseen TAR at FAR 1%':>23}"]
+    width = max(12, *(len(name) + 2 for name in measured))
+    lines = [f"{'':<{width}}{'recall@1':>10}{'unseen AUC':>13}{'unseen TAR at FAR 1%':>23}"]
     for name, one in measured.items():
         lines.append(
-            f"{name:<12}{one.recall_at_1:>10.3f}{one.unseen_auc:>13.3f}"
+            f"{name:<{width}}{one.recall_at_1:>10.3f}{one.unseen_auc:>13.3f}"
             f"{one.unseen_tar_at_far_1:>23.3f}"
         )
     return "\n".join(lines)
@@ -70,8 +103,16 @@ def table(measured):
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m caffe_metric.demo", description=__doc__)
     parser.add_argument(
+        "what",
+        nargs="?",
+        choices=["three", "losses", "choose"],
+        default="three",
+        help="(%(default)s)",
+    )
+    parser.add_argument(
         "-o", dest="out", default="build/demo", metavar="DIR", help="what it writes (%(default)s)"
     )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these of the nets, by name")
     parser.add_argument("--images", default=FASHION_FOLDER, metavar="DIR", help="IDX files")
     parser.add_argument("--seed", type=int, help="instead of the solver files' random_seed")
     parser.add_argument("--force", action="store_true", help="train again, whatever is there")
@@ -80,7 +121,10 @@ def main(argv=None):
     started = time.monotonic()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        measured = demo(paths.tree(), folder, Path(args.images), args.seed, args.force)
+        if args.what == "choose":
+            print(f"\n{choose(folder / 'choice', args)}")
+            return 0
+        measured = demo(_wanted(args), folder, Path(args.images), args.seed, args.force)
     except UserError as error:
         print(f"demo: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -7,7 +7,7 @@ import json
 
 from caffe_metric.data.conversion import convert, keep_classes
 from caffe_metric.data.sources import Source
-from caffe_metric.demo.images import UNSEEN, Images
+from caffe_metric.demo.images import Images
 from caffe_metric.support.files import replacing
 
 # Order and its numbers, of each training database; the example that reads it says why.
@@ -21,9 +21,15 @@ TEST = "test.lmdb"
 
 def make_databases(images: Images, folder, seed=0):
     """Writes the databases that are missing or out of date; returns {name: fingerprint}."""
-    train = keep_classes(images.train, exclude=UNSEEN, relabel=True)
+    present = set(images.train.labels.tolist())
+    train = keep_classes(
+        images.train, exclude=present.intersection(images.unseen_classes), relabel=True
+    )
+    classes = len(present.difference(images.unseen_classes))
     made = {}
     for number, (name, options) in enumerate(TRAINING.items()):
+        if "identities" in options:
+            options = {**options, "identities": min(classes, options["identities"])}
         made[name] = _make(folder / name, train, seed=seed + number, **options)
     made[TEST] = _make(folder / TEST, images.test)
     return made

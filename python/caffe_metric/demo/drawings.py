@@ -13,10 +13,14 @@ CLASS_COLOURS = (
 )  # fmt: skip
 
 
+PANELS = 3  # in a row
+
+
 def curves_figure(trainings):
     """A panel for each training: its loss, and what its layer reports, on a second axis."""
-    figure = new_figure(4.6 * len(trainings), 3.1)
-    panels = figure.subplots(1, len(trainings), squeeze=False)[0]
+    rows = -(-len(trainings) // PANELS)
+    figure = new_figure(4.6 * PANELS, 3.1 * rows)
+    panels = figure.subplots(rows, PANELS, squeeze=False).ravel()
     for axes, trained in zip(panels, trainings):
         iterations, losses = trained.log.train["loss"]
         axes.plot(iterations, losses, color=COLOURS[0], linewidth=1.6)
@@ -26,6 +30,8 @@ def curves_figure(trainings):
         axes.set_ylim(0, None)
         axes.grid(alpha=0.25)
         _draw_reports(axes.twinx(), trained)
+    for axes in panels[len(trainings) :]:
+        axes.set_visible(False)
     return figure
 
 

@@ -27,6 +27,7 @@ class Images:
     train: Source
     test: Source
     class_names: tuple
+    unseen_classes: tuple = UNSEEN
 
     def pixels(self):
         """The test images, uint8 [N, 28, 28]."""
@@ -34,7 +35,7 @@ class Images:
 
     def unseen(self):
         """Which test images are of classes kept out of training, bool [N]."""
-        return np.isin(self.test.labels, UNSEEN)
+        return np.isin(self.test.labels, self.unseen_classes)
 
 
 def load_images(folder=FASHION_FOLDER):

@@ -35,7 +35,7 @@ def write_report(path, images, embeddings, measured, trainings, progress):
     unseen_names = [images.class_names[label] for label in UNSEEN]
     maps_drawn = maps_figure(placed, labels[rows], images.class_names, UNSEEN)
     page = string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        lead=_lead(images, unseen_names),
+        lead=_lead(images, unseen_names, len(trainings)),
         numbers=_numbers(measured, trainings),
         explanation=_EXPLANATION,
         curves=figure_tag(curves_figure(list(trainings.values())), "training curves"),
@@ -60,11 +60,11 @@ _EXPLANATION = (
 )
 
 
-def _lead(images, unseen_names):
+def _lead(images, unseen_names, count):
     seen = len(images.class_names) - len(unseen_names)
     return (
-        f"{html.escape(images.title)}: three small nets, one for each loss, trained by the "
-        f"<code>caffe</code> tool on {seen} of {len(images.class_names)} classes. "
+        f"{html.escape(images.title)}: {count} small nets, one for each loss, trained on {seen} of "
+        f"{len(images.class_names)} classes. "
         f"{html.escape(_and(unseen_names).capitalize())} were kept out of training, to see "
         f"whether the metric holds for what it has never met."
     )

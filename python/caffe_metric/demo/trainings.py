@@ -1,4 +1,4 @@
-"""The three trainings, side by side, each with one BLAS thread: two cores are best used so."""
+"""The trainings, three side by side, each with one BLAS thread: two cores are best used so."""
 
 from __future__ import annotations
 
@@ -17,12 +17,7 @@ from caffe_metric.training.log import read_log
 from caffe_metric.training.process import Training, caffe_tool
 from caffe_metric.training.solver import Plan, read_plan
 
-# name: folder of its solver.prototxt and net.prototxt, in a checkout or an installed package
-EXAMPLES = {
-    "triplet": Path("examples/01_triplet"),
-    "rank_hard": Path("examples/02_rank_hard"),
-    "margin": Path("examples/03_margin"),
-}
+TOGETHER = 3
 
 
 @dataclasses.dataclass
@@ -39,31 +34,29 @@ class Trained:
     warnings: list
 
 
-def train_all(root, folder, databases, seed=None, force=False, progress=None):
+def train_all(recipes, folder, databases, seed=None, force=False, progress=None):
     """Trains what is not trained already. Returns {name: Trained}.
 
-    root: the folder that `EXAMPLES` are in; folder: for nets, logs, models and notes; databases:
-    {name: fingerprint}, of those in that folder.
+    recipes: of recipes.py; folder: for nets, logs, models and notes; databases: {name:
+    fingerprint}, of those in that folder.
     seed: instead of the solver files' random_seed. A training is used again if its solver, net,
     data and Caffe are the same as then. Raises UserError.
     """
-    jobs = {
-        name: _Job(name, root / example, folder.resolve(), databases, seed)
-        for name, example in EXAMPLES.items()
-    }
-    missing = [job for job in jobs.values() if force or not job.is_done()]
+    jobs = [_Job(recipe, folder.resolve(), databases, seed) for recipe in recipes]
+    missing = [job for job in jobs if force or not job.is_done()]
+    waiting, running = list(missing), []
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(progress or Progress())
-        for job in missing:
-            job.start(stack)
-        running = list(missing)
-        while running:
-            running = [job for job in running if not job.training.poll()]
-            progress.show("   ".join(map(_brief, missing)))
+        while waiting or running:
+            while waiting and len(running) < TOGETHER:
+                running.append(waiting.pop(0))
+                running[-1].start(stack)
+            for job in [job for job in running if job.training.poll()]:
+                running.remove(job)
+                job.keep()
+            progress.show("   ".join(map(_brief, running)))
             time.sleep(0.1 if running else 0)
-    for job in missing:
-        job.keep()
-    return {name: job.result(reused=job not in missing) for name, job in jobs.items()}
+    return {job.name: job.result(reused=job not in missing) for job in jobs}
 
 
 def _brief(job):
@@ -74,11 +67,11 @@ def _brief(job):
 
 
 class _Job:
-    def __init__(self, name, example, folder, databases, seed):
-        self.name = name
+    def __init__(self, recipe, folder, databases, seed):
+        self.name = name = recipe.name
         self.solver, self.net = folder / f"{name}_solver.prototxt", folder / f"{name}_net.prototxt"
-        self.net.write_text(_moved((example / "net.prototxt").read_text(), folder))
-        solver = _moved((example / "solver.prototxt").read_text(), folder)
+        self.net.write_text(_moved(recipe.net, folder))
+        solver = _moved(recipe.solver, folder)
         solver = re.sub(r"(?m)^net:.*$", f'net: "{self.net}"', solver)
         if seed is not None:
             solver = re.sub(r"(?m)^random_seed:.*$", f"random_seed: {seed}", solver)

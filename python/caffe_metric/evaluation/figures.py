@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 # A colour for each curve, told apart by people with any colour vision (Okabe and Ito 2008).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000",
+    "#882255", "#44AA99", "#999933", "#661100", "#6699CC",
+)  # fmt: skip
 GRAY = "#7a7a7a"
 
 

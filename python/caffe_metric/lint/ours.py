@@ -352,10 +352,9 @@ def over_classes(view, layer, given) -> None:
     _positive(view, layer, given)
     if not given.num_output:
         view.error(layer, "num_output is 0 or missing, must be the number of classes")
-    explicit = roles.parameters(layer)
-    for name in ("proxy_filler", "center_filler"):
-        if hasattr(given, name) and layer.type != "Python" and name not in explicit:
-            view.warning(layer, f'no {name}: all begin at 0; {{ type: "gaussian" std: 0.1 }} helps')
+    learned = getattr(given, "proxy_filler", True)
+    if layer.type != "Python" and not learned:
+        view.warning(layer, "no proxy_filler: proxies of 0 have no direction and never move")
     _one_label_a_row(view, layer)
     if given.num_output:
         _label_range(view, layer, given.num_output)
