@@ -19,6 +19,8 @@ pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 from caffe_metric import commands
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 NET = """
 layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }
 layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"

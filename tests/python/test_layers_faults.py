@@ -81,8 +81,6 @@ def test_distances_of_given_rows_beyond_float32_are_named(build):
 
 @pytest.mark.parametrize("size", [1e-25, 1, 1e25])
 def test_cosines_do_not_depend_on_length(build, backend, rng, size):
-    if backend == "core":
-        pytest.skip("the compiled rules have their own test")
     x = rng.normal(size=(4, 3))
     values = []
     for scale in (1, size):
@@ -90,13 +88,16 @@ def test_cosines_do_not_depend_on_length(build, backend, rng, size):
         fill(net, scale * x, LABELS)
         net.forward()
         values.append(float(net.blobs["t0"].data))
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    if backend == "core":  # of given rows the compiled rule sums float32 squares
+        return
+    values.clear()
     rows = build("TripletLossLayer", [(2, 3)] * 3, "distance: COSINE")
     for scale in (1, size):
         fill(rows, scale * x[:2], scale * x[1:3], scale * x[2:])
         rows.forward()
         values.append(float(rows.blobs["t0"].data))
     assert values[0] == pytest.approx(values[1], rel=1e-5)
-    assert values[2] == pytest.approx(values[3], rel=1e-5)
 
 
 def test_products_beyond_float32_are_named(build):

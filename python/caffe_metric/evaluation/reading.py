@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from caffe_metric.data.identity.transform import CENTRE
 from caffe_metric.data.identity.workers import Decoder
+from caffe_metric.deployment import preprocess
 from caffe_metric.layers.identity_data import PARAMETERS, open_reader
 from caffe_metric.lint import sources
 from caffe_metric.nets import roles
 from caffe_metric.support.errors import UserError
 from caffe_metric.training.trunks import picture_of
 
-PREPROCESS = "preprocess.json"
-
 
 def of_folder(folder) -> dict:
     """The settings in a deployed net's folder, {} where it holds none. Raises UserError."""
-    path = Path(folder, PREPROCESS)
-    if not path.is_file():
+    given = preprocess.read(folder)
+    if given is None:
         return {}
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-        settings = {
-            "scale": float(given.get("scale", 1)),
-            "crop_size": int(given.get("crop") or 0),
-            "gray": int(given["channels"]) == 1,
-        }
-        if given.get("mean_file"):
-            settings["mean_file"] = str(Path(folder, given["mean_file"]))
-        elif given.get("mean_value"):
-            settings["mean_value"] = [float(number) for number in given["mean_value"]]
-        size = given.get("resize") or [given["width"], given["height"]]
-        if given.get("resize") or not settings["crop_size"]:
-            settings["width"], settings["height"] = map(int, size)
-        return settings
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: {error!r}") from error
+    settings = {"scale": given.scale, "crop_size": given.crop, "gray": given.channels == 1}
+    if given.mean_file:
+        settings["mean_file"] = str(Path(folder, given.mean_file))
+    elif given.mean_value:
+        settings["mean_value"] = given.mean_value
+    if given.resize or not given.crop:
+        settings["width"], settings["height"] = given.resize or (given.width, given.height)
+    return settings
 
 
 def of_net(net, reader) -> dict:
