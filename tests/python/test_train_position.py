@@ -119,6 +119,21 @@ def test_identity_data_goes_on_under_caffe_train(folder):
         assert model.value("data", 0) == 30
 
 
+def test_a_test_layer_of_the_same_name_has_no_blob(folder, command):
+    """Caffe would abort: lint says so, and train goes on without the blob."""
+    test = DATA.replace('top: "label"', 'top: "label" include { phase: TEST }')
+    train = IDENTITY.format("seed: 5").replace("param {", "include { phase: TRAIN } param {", 1)
+    write(folder, train + test + FC + NORM + TRIPLET, test_iter=1, test_interval=20)
+    status, out, _ = command("lint", "net.prototxt")
+    assert (status, "layer 'data': keeps the number of its batch in a blob" in out) == (1, True)
+    finish()
+    with blobs.open_model("small_iter_60.caffemodel") as model:
+        assert model.shapes()["data"] == []
+    write(folder, train.replace("param {", "#", 1) + FC + NORM + TRIPLET)
+    status, out, _ = command("lint", "net.prototxt")
+    assert "needs param { lr_mult: 0 decay_mult: 0 }" in out
+
+
 def test_any_batch_is_had_at_once(folder):
     text = IDENTITY.format("seed: 5, workers: {0}, iteration: {1}")
     text = text.replace("{0}", "%d").replace("{1}", "%d")

@@ -6,7 +6,7 @@ import re
 
 from caffe_metric.lint import data, models, ours, view, wiring
 from caffe_metric.lint.view import Finding
-from caffe_metric.nets import batch_norm, netfile, netschema, phases, prototxt
+from caffe_metric.nets import batch_norm, netfile, netschema, phases, prototxt, roles
 from caffe_metric.support import child
 
 
@@ -41,6 +41,7 @@ def check(
             data.check(seen, layer)
         findings += [found for found in seen.findings if not _repeats(found, findings)]
     findings += _averages(layers, lines, max_iter)
+    findings += _batch_counts(layers, lines)
     if weights:
         findings += models.check(net, layers, lines, weights)
     if build and not any(found.severity == "error" for found in findings):
@@ -63,6 +64,25 @@ def _averages(layers, lines, max_iter) -> list[Finding]:
             "before; --solver tells how long it is; docs/training.md"
         )
     return [Finding("warning", text, lines.get(id(kept[0]), 0), kept[0].name)]
+
+
+def _batch_counts(layers, lines) -> list[Finding]:
+    """IdentityData's blob: Caffe aborts where a layer of its name has none, and learns it."""
+    found = []
+    for layer in filter(roles.counts_batches, layers):
+        place = lines.get(id(layer), 0), layer.name
+        if any(other.name == layer.name and not roles.counts_batches(other) for other in layers):
+            text = (
+                "keeps the number of its batch in a blob, another layer of its name has none: "
+                "Caffe aborts; give one another name, or this one persist_iteration: false"
+            )
+            found.append(Finding("error", text, *place))
+        elif not layer.param or layer.param[0].lr_mult:
+            text = (
+                "keeps the number of its batch in a blob: needs param { lr_mult: 0 decay_mult: 0 }"
+            )
+            found.append(Finding("warning", f"{text} under `caffe train`", *place))
+    return found
 
 
 def _repeats(found: Finding, findings: list[Finding]) -> bool:

@@ -38,7 +38,12 @@ def fitting(iterations: int) -> float:
 
 def complaint(layers, iterations: int) -> str | None:
     """What is wrong with the averages of a training of so many iterations, None where nothing."""
-    wide = [layer for layer in averages(layers) if window(layer) * WINDOWS > iterations]
+    longest = 1.001 / (1 - fitting(iterations))
+    wide = [
+        layer
+        for layer in averages(layers)
+        if window(layer) > longest and window(layer) * WINDOWS > iterations
+    ]
     if not wide:
         return None
     most = max(map(window, wide))

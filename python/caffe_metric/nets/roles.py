@@ -122,3 +122,11 @@ def settings(layer) -> SimpleNamespace:
     row = row_of(layer)
     known = schema.of_layer(row) if row.field else schema.message(row.message)
     return known.parse(given)
+
+
+def counts_batches(layer) -> bool:
+    """Whether an IdentityData layer keeps the number of its batch in a blob."""
+    # The older DataLayer has none.
+    return layer.python_param.layer == "IdentityDataLayer" and bool(
+        python_parameters(layer).get("persist_iteration", True)
+    )

@@ -116,8 +116,9 @@ class Loop:
         if self.job.triplets or self.job.mine_every:
             # A model holds its layers' parameters: what was mined is told to the layer instead.
             extras.use_groups(self.plan.layers, "" if self.job.mine_every else self.job.triplets)
+        position.give_up_blobs(self.plan.message)
         for layer in self.plan.layers:
-            if position.counts_batches(layer) and not layer.param:
+            if roles.counts_batches(layer) and not layer.param:
                 # The count is not learned.
                 layer.param.add(lr_mult=0, decay_mult=0)
         position.shift_counts(self.plan.layers, self.batches)

@@ -6,6 +6,7 @@ own layers Data always begins at the first record, and ImageData at the first li
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from dataclasses import dataclass
@@ -47,12 +48,17 @@ def rotate_lists(layers, batches: int, folder) -> None:
         param.source = str(rotated)
 
 
-def counts_batches(layer) -> bool:
-    """Whether an IdentityData layer keeps the number of its batch in a blob."""
-    # The older DataLayer has none.
-    return layer.python_param.layer == "IdentityDataLayer" and bool(
-        roles.python_parameters(layer).get("persist_iteration", True)
-    )
+def give_up_blobs(net) -> None:
+    """IdentityData without its blob where a layer of the other phase has its name and has none.
+
+    Caffe aborts where two layers of one name differ in their blobs. Changes the net.
+    """
+    names = [layer.name for layer in net.layer if not roles.counts_batches(layer)]
+    for layer in net.layer:
+        if roles.counts_batches(layer) and layer.name in names:
+            given = {**roles.python_parameters(layer), "persist_iteration": False}
+            layer.python_param.param_str = json.dumps(given)
+            del layer.param[:]
 
 
 def _shuffles(layer) -> bool:
@@ -112,8 +118,6 @@ def shift_counts(layers, batches: int) -> None:
         if not counts or not batches or persists:
             continue
         if layer.type == "Python":
-            import json
-
             given = roles.python_parameters(layer)
             given["iteration"] = int(given.get("iteration", 0)) + batches
             layer.python_param.param_str = json.dumps(given)

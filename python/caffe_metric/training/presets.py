@@ -84,43 +84,58 @@ layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "logits" bottom: "label" t
 """
 
 
-def _lambda(iterations, start=1000.0, least=5.0):
-    """From `start` down to `least` after half of the iterations."""
-    gamma = (start / least - 1) / max(1, 0.5 * iterations)
-    return f"base: {start:g} gamma: {gamma:.4g} power: 1 lambda_min: {least:g}"
+def margin_share(classes: int) -> float:
+    """How much of the published margin, which is for thousands of classes, so many can bear.
+
+    A fifth up to ten classes, all of it from a thousand on. Few classes leave no room between them
+    for those that are not seen: a large margin draws each to a point.
+    """
+    return min(1.0, max(0.2, 0.2 + 0.4 * math.log10(classes / 10)))
+
+
+def _least(task):
+    """Lambda's least: 5, as published, for thousands of classes."""
+    return 5 / margin_share(task.classes)
+
+
+def _lambda(task, iterations, start=1000.0):
+    """From `start` down to its least after half of the iterations."""
+    gamma = (start / _least(task) - 1) / max(1, 0.5 * iterations)
+    return f"base: {start:g} gamma: {gamma:.4g} power: 1 lambda_min: {_least(task):.3g}"
 
 
 def _a_softmax(task, iterations):
-    return _margin(task, f"type: QUADRUPLE {_lambda(iterations)}")
+    return _margin(task, f"type: QUADRUPLE {_lambda(task, iterations)}")
 
 
 def _atl(task, iterations):
-    settings = f"type: QUADRUPLE {_lambda(iterations)} triplet: true semihard: true"
+    settings = f"type: QUADRUPLE {_lambda(task, iterations)} triplet: true semihard: true"
     return _margin(task, settings, frozen=True)
 
 
 def _atl_second(task, iterations):
-    """Lambda has come down in the first stage: the blob that counts says so, and holds it there."""
-    settings = "type: QUADRUPLE base: 5 lambda_min: 5 triplet: true semihard: true"
+    """Lambda has come down in the first stage: it stays there."""
+    least = _least(task)
+    settings = f"type: QUADRUPLE base: {least:.3g} triplet: true semihard: true"
     return _margin(task, settings, frozen=True)
 
 
 def scale_of(classes: int) -> float:
-    """The scale of normalised logits: that of AdaCos (Zhang et al. 2019, eq. 7), at least 16.
+    """The scale of normalised logits: 16 to 64, and in between four times that of AdaCos.
 
-    sqrt(2) ln(C - 1) is the least at which C logits tell the classes apart.
+    AdaCos's is sqrt(2) ln(C - 1), for no margin (Zhang et al. 2019, eq. 12).
     """
     return round(min(64.0, max(16.0, 4 * math.sqrt(2) * math.log(max(2, classes - 1)))), 1)
 
 
 def _arcface(task, iterations):
-    scale = scale_of(task.classes)
-    return _margin(task, f"normalize_features: true scale: {scale:g} angular_margin: 0.5")
+    margin, scale = 0.5 * margin_share(task.classes), scale_of(task.classes)
+    return _margin(task, f"normalize_features: true scale: {scale:g} angular_margin: {margin:.3g}")
 
 
 def _cosface(task, iterations):
-    scale = scale_of(task.classes)
-    return _margin(task, f"normalize_features: true scale: {scale:g} cosine_margin: 0.35")
+    margin, scale = 0.35 * margin_share(task.classes), scale_of(task.classes)
+    return _margin(task, f"normalize_features: true scale: {scale:g} cosine_margin: {margin:.3g}")
 
 
 PRESETS = {
@@ -141,7 +156,7 @@ PRESETS = {
     "softmax-then-triplet": Preset(
         (
             Stage("softmax", _softmax, share=0.5),
-            Stage("triplet", _triplet, by_identity=True, share=0.5, rate=0.5),
+            Stage("triplet", _triplet, by_identity=True, share=0.5, rate=0.1),
         ),
         "softmax, then triplets mined in batches by identity (Parkhi et al. 2015)",
     ),

@@ -1,0 +1,178 @@
+"""What the presets reach on classes that no net has seen: the tables of docs/training.md.
+
+    .venv/bin/python -m benchmarks.presets [--iterations 400] [--seeds 1,2,3]
+    .venv/bin/python -m benchmarks.presets --batch-norm
+
+Fashion-MNIST, 1000 training images of each of seven classes; verification over all pairs of 1500
+test images of the other three (pullover, sandal, bag), raw pixels beside. The settings of the
+presets were chosen with --validation: three other choices of unseen classes, among the seven, and
+of training images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from caffe_metric.data import datum
+from caffe_metric.data.identity.source import open_images
+from caffe_metric.data.lmdb_file import write_lmdb
+from caffe_metric.demo.images import UNSEEN, load_images
+from caffe_metric.evaluation.extraction import extract
+from caffe_metric.evaluation.metrics.similarity import unit_rows
+from caffe_metric.evaluation.metrics.verification import roc
+from caffe_metric.training.presets import PRESETS
+
+FOLDER = Path("build/presets")
+VALIDATION = ((1, 4, 7), (3, 6, 9), (0, 1, 9))
+TRAINED, MEASURED = 1000, 500  # images a class
+CONVOLUTION = """
+layer {{ name: "{0}" type: "Convolution" bottom: "{1}" top: "{0}"
+  convolution_param {{ num_output: {2} kernel_size: {3} stride: 2
+    weight_filler {{ type: "msra" }} }} }}
+{4}layer {{ name: "relu_{0}" type: "ReLU" bottom: "{0}" top: "{0}" }}
+"""
+BATCH_NORM = """layer {{ name: "bn_{0}" type: "BatchNorm" bottom: "{0}" top: "{0}" }}
+layer {{ name: "scale_{0}" type: "Scale" bottom: "{0}" top: "{0}"
+  scale_param {{ bias_term: true }} }}
+"""
+TRUNK = """
+layer {{ name: "input" type: "Input" top: "data"
+  input_param {{ shape {{ dim: 1 dim: 1 dim: 28 dim: 28 }} }} }}
+{0}{1}layer {{ name: "embedding" type: "InnerProduct" bottom: "conv2" top: "embedding"
+  inner_product_param {{ num_output: 64 weight_filler {{ type: "xavier" }} }} }}
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--iterations", type=int, default=400)
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--presets", default=",".join(PRESETS))
+    parser.add_argument("--validation", action="store_true")
+    parser.add_argument("--batch-norm", action="store_true")
+    args = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    if args.batch_norm:
+        batch_norm_table(args.iterations, seeds)
+        return
+    splits = VALIDATION if args.validation else (UNSEEN,)
+    for unseen in splits:
+        prepare(unseen, args.validation)
+    pixels = [of_pixels(unseen) for unseen in splits]
+    print(f"{'raw pixels':22}{row(pixels)}", flush=True)
+    for name in args.presets.split(","):
+        found = [
+            measure(train(name, unseen, args.iterations, seed), unseen)
+            for unseen in splits
+            for seed in seeds
+        ]
+        print(f"{name:22}{row(found)}", flush=True)
+
+
+def row(numbers):
+    each = " ".join(f"{number:.4f}" for number in numbers)
+    return f"{np.mean(numbers):.4f}  ({each})"
+
+
+def database(unseen, what):
+    return FOLDER / f"{what}_{''.join(map(str, unseen))}.lmdb"
+
+
+def prepare(unseen, validation):
+    """The databases of a choice of unseen classes; validation leaves the test's alone."""
+    images = load_images()
+    classes = [one for one in range(10) if one not in unseen]
+    if validation:
+        classes = [one for one in classes if one not in UNSEEN]
+    held_out = images.train if validation else images.test
+    put(images.train, classes, database(unseen, "train"), TRAINED)
+    put(held_out, unseen, database(unseen, "unseen"), MEASURED)
+
+
+def put(source, classes, path, count):
+    rng = np.random.default_rng(0)
+    chosen = [rng.permutation(np.flatnonzero(source.labels == one))[:count] for one in classes]
+    rows = rng.permutation(np.concatenate(chosen))
+    labels = {one: number for number, one in enumerate(classes)}
+    records = (("", datum.encode(source.load(k), labels[source.labels[k]])) for k in rows)
+    write_lmdb(path, records, force=True)
+
+
+def train(name, unseen, iterations, seed, normalised=False):
+    """The folder of a finished training."""
+    folder = FOLDER / f"{name}_{''.join(map(str, unseen))}_{iterations}_{seed}{'_bn' * normalised}"
+    trunk = FOLDER / f"trunk{'_bn' * normalised}.prototxt"
+    layers = []
+    for blob, bottom, count, size in (("conv1", "data", 16, 5), ("conv2", "conv1", 32, 3)):
+        norm = BATCH_NORM.format(blob) if normalised else ""
+        layers.append(CONVOLUTION.format(blob, bottom, count, size, norm))
+    trunk.write_text(TRUNK.format(*layers))
+    options = ["--scale", "0.00390625", "--iterations", str(iterations), "-o", str(folder)]
+    data = ["--data", str(database(unseen, "train"))]
+    run("preset", name, "--trunk", str(trunk), *data, *options)
+    for solver in sorted(folder.glob("*solver.prototxt")):
+        run("train", "--solver", str(solver), "--seed", str(seed), "--threads", "1")
+    return folder
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "caffe_metric", *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def model_of(folder):
+    text = (folder / "solver.prototxt").read_text()
+    last = re.search(r"max_iter: (\d+)", text)[1]
+    return f"{re.search('snapshot_prefix: .(.*).', text)[1]}_iter_{last}.caffemodel"
+
+
+def measure(folder, unseen, model=None):
+    """The AUC of the unseen classes."""
+    data = str(database(unseen, "unseen"))
+    found = extract(str(folder / "net.prototxt"), model or model_of(folder), data, "embedding")
+    return auc(found[0], found[1])
+
+
+def of_pixels(unseen):
+    source = open_images(database(unseen, "unseen"))
+    images = [source.load(k).ravel() for k in range(len(source.labels))]
+    return auc(np.stack(images).astype(np.float32), source.labels)
+
+
+def auc(embeddings, labels):
+    unit = unit_rows(embeddings)
+    upper = np.triu_indices(len(labels), 1)
+    return roc((unit @ unit.T)[upper], labels[upper[0]] == labels[upper[1]]).auc()
+
+
+def batch_norm_table(iterations, seeds):
+    """One training a seed, and its averages by three ways."""
+    prepare(UNSEEN, False)
+    ways = {"0.999 (Caffe's default)": [], "fitted": [], "measured anew": []}
+    for seed in seeds:
+        folder = train("softmax", UNSEEN, iterations, seed, normalised=True)
+        ways["fitted"].append(measure(folder, UNSEEN))
+        net = folder / "net.prototxt"
+        text = re.sub(
+            r"moving_average_fraction: \S+", "moving_average_fraction: 0.999", net.read_text()
+        )
+        net.write_text(text)
+        run("train", "--solver", str(folder / "solver.prototxt"), "--seed", str(seed),
+            "--threads", "1")  # fmt: skip
+        ways["0.999 (Caffe's default)"].append(measure(folder, UNSEEN))
+        anew = str(folder / "anew.caffemodel")
+        data = str(database(UNSEEN, "train"))
+        run("weights", model_of(folder), anew, "--net", str(net), "--batch-norm", data)
+        ways["measured anew"].append(measure(folder, UNSEEN, anew))
+    for name, found in ways.items():
+        print(f"{name:26}{row(found)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
