@@ -424,6 +424,41 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc6" bottom: "label" top: 
     case.train()
 
 
+@pytest.mark.parametrize("train", ["product", "MarginInnerProduct"])
+def test_a_stock_product_of_test_keeps_its_one_blob(train, tmp_path):
+    """TEST reads the weights of TRAIN's layer, which is another type, by the name of the layer."""
+    head = {
+        "product": """
+layer { name: "norm1" type: "Normalize" bottom: "fc5" top: "norm1" }
+layer { name: "fc6" type: "InnerProduct" bottom: "norm1" top: "fc6" include { phase: TRAIN }
+  inner_product_param { num_output: 4 normalize: true bias_term: false
+    weight_filler { type: "xavier" } } }
+layer { name: "margin" type: "LabelSpecificAdd" bottom: "fc6" bottom: "label" top: "fc6"
+  label_specific_add_param { bias: -0.1 } include { phase: TRAIN } }""",
+        "MarginInnerProduct": """
+layer { name: "norm1" type: "Norm" bottom: "fc5" top: "norm1" }
+layer { name: "fc6" type: "MarginInnerProduct" bottom: "norm1" bottom: "label" top: "fc6"
+  margin_inner_product_param { num_output: 4 type: DOUBLE weight_filler { type: "xavier" } }
+  include { phase: TRAIN } }""",
+    }[train]
+    text = (
+        TRUNK
+        + head
+        + """
+layer { name: "fc6" type: "InnerProduct" bottom: "norm1" top: "fc6" include { phase: TEST }
+  inner_product_param { num_output: 4 bias_term: false } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc6" bottom: "label" top: "loss" }
+"""
+    )
+    case = Case(tmp_path, text, MODEL)
+    solver = (tmp_path / "solver.prototxt").read_text()
+    (tmp_path / "solver.prototxt").write_text(solver + "test_iter: 1 test_interval: 5")
+    assert case.modernize() == 0
+    assert "persist_iteration: false" in case.text()
+    assert len(case.params()["fc6"]) == 1
+    case.train()
+
+
 def test_two_classifiers_of_one_norm(tmp_path):
     second = """
 layer { name: "fc7" type: "InnerProduct" bottom: "norm1" top: "fc7"

@@ -14,6 +14,7 @@ from caffe_metric.zoo.rules import (
     margins,
     named,
     norms,
+    products,
     ranks,
     stock_fields,
     triplets,
@@ -63,6 +64,7 @@ def apply(net) -> None:
         stock_fields.rewrite(net, layer)
         if layer.type == "Norm":
             norms.protect(net, layer)
+    products.twins(net)
     _rest(net)
 
 

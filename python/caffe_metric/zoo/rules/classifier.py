@@ -68,7 +68,7 @@ def _plain(net, product, given, rows, before, label, projection) -> None:
     parameters = {"scale": given.scale} if projection and given.scale != 1 else {}
     product_top = net.free_name(f"{message.name}_product") if given.bias_term else top
     made = margin_product(net, product, given, message.bottom[0], label, product_top, **parameters)
-    carry(net, product, made)
+    carry(net, product.name, made, counted=False)
     layers, words = [made], "MarginInnerProduct type SINGLE"
     if parameters:
         words += f" with scale {given.scale:g}"

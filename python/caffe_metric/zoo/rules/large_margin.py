@@ -3,10 +3,8 @@ AngularTriplet."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from caffe_metric.nets import phases
-from caffe_metric.zoo import weights
+from caffe_metric.zoo.rules.products import carry
 
 FIELDS = {
     "LargeMarginInnerProduct": "largemargin_inner_product_param",
@@ -68,7 +66,7 @@ def rewrite(net, layer) -> None:
             f"one layer with '{partner.name}' of line {partner.line}, whose weights it "
             "shares: in TEST it has no margin"
         )
-    _keep_count(net, made)
+    carry(net, message.name, made)
     words = f"MarginInnerProduct with {words}" if words else "MarginInnerProduct"
     net.changed(layer, was, words, "; ".join(why))
     net.replace(layer, [made])
@@ -87,30 +85,8 @@ def stays(net, layer) -> None:
     if given.HasField("temp_seqid_num"):
         given.ClearField("temp_seqid_num")
         net.touch(layer)
-    twins = [other for other in net.layers if other is not layer and other.name == layer.name]
-    if any(other.type == "InnerProduct" for other in twins) and given.persist_iteration:
-        given.persist_iteration = False
-        net.touch(layer)
-        net.changed(
-            layer,
-            "MarginInnerProduct",
-            "with persist_iteration false",
-            f"an InnerProduct is named '{layer.name}', too, and has one blob",
-        )
-    else:
-        net.stays(layer, "MarginInnerProduct", "its gradient is the exact one here")
-    _keep_count(net, message)
-
-
-def _keep_count(net, message) -> None:
-    """t stands beside the weights of a model."""
-    given = message.margin_inner_product_param
-    t = np.array([given.iteration], np.float32)
-    count, keep = given.num_output, given.persist_iteration
-    net.weights[message.name] = (
-        message.name,
-        lambda blobs: [weights.rows(blobs[0], count), *(blobs[1:2] or [t])][: 1 + keep],
-    )
+    net.stays(layer, "MarginInnerProduct", "its gradient is the exact one here")
+    carry(net, message.name, message)
 
 
 def _in_test(net, layer) -> bool:

@@ -53,7 +53,7 @@ def rewrite(net, product, given, rows, label, margin, channel, before, projectio
             parameters[name] = round(value, 9) if isinstance(value, float) else value
     gone = folded if keep else [*folded, *before.between, before.norm]
     made = margin_product(net, product, given, bottom, label, top, gone, **parameters)
-    carry(net, product, made)
+    carry(net, product.name, made, counted=False)
     _report(net, product, parameters, folded, margin, channel, before, keep, found)
     _rebind(net, rows, folded, product, top)
     for row in rows:
