@@ -15,7 +15,7 @@ import threading
 import pytest
 from caffe_metric.support import child, files
 from caffe_metric.support.errors import UserError
-from caffe_metric.support.files import replacing, replacing_folder
+from caffe_metric.support.files import replacing, replacing_folder, resuming_folder
 
 CHANGES = ("replace", "unlink", "rmdir")
 
@@ -93,7 +93,7 @@ def test_a_folder_is_no_file(tmp_path):
 
 def test_file_and_folder_are_flushed_before_and_after_the_rename(tmp_path, monkeypatch):
     steps = []
-    monkeypatch.setattr(files, "_sync", lambda path: steps.append(("sync", path.is_dir())))
+    monkeypatch.setattr(files, "sync", lambda path: steps.append(("sync", path.is_dir())))
     replace = files.Path.replace
     monkeypatch.setattr(
         files.Path, "replace", lambda *both: steps.append(("rename",)) or replace(*both)
@@ -179,3 +179,38 @@ def test_a_folder_that_cannot_be_renamed_comes_back(tmp_path, monkeypatch):
         (folder / "data").write_text("new")
     assert (out / "data").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_processes_do_not_resume_one_folder(tmp_path):
+    with resuming_folder(tmp_path / "out", "a") as folder:
+        (folder / "data").write_text("first")
+        outcome = child.run(lambda: enter(tmp_path / "out"))
+        assert "another process is writing it" in outcome.last_words
+    assert (tmp_path / "out/data").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def enter(path):
+    with resuming_folder(path, "a", force=True):
+        pass
+
+
+def test_an_interrupted_folder_goes_on_and_an_error_ends_it(tmp_path):
+    def begin(error):
+        with resuming_folder(tmp_path / "out", "a") as folder:
+            found = sorted(path.name for path in folder.iterdir())
+            (folder / str(len(found))).write_text("")
+            if error:
+                raise error
+        return found
+
+    for error in (KeyboardInterrupt(), KeyboardInterrupt(), ValueError()):
+        with pytest.raises(type(error)):
+            begin(error)
+    assert begin(None) == []
+    assert not list(tmp_path.glob(".*"))
+    with pytest.raises(KeyboardInterrupt), resuming_folder(tmp_path / "two", "a") as folder:
+        (folder / "data").write_text("")
+        raise KeyboardInterrupt
+    with resuming_folder(tmp_path / "two", "a") as folder:
+        assert (folder / "data").exists()

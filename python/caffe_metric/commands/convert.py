@@ -104,6 +104,8 @@ def _print(out, summary):
     batch = f", in batches of {summary.batch}" if summary.order == "pk" else ""
     group = f", {summary.group} of a person side by side" if summary.group > 1 else ""
     print(f"  order     {summary.order}{group}{batch}; {summary.epochs} epoch(s)")
+    if summary.resumed:
+        print(f"  resumed   after {summary.resumed * summary.group} images of a call before")
     if summary.few:
         shown = ", ".join(summary.few[:10]) + (" ..." if len(summary.few) > 10 else "")
         print(f"  left out  {len(summary.few)} people with fewer images than a group: {shown}")

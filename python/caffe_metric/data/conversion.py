@@ -27,7 +27,7 @@ class Summary:
 
     group: rows of one identity that stand together; batch: rows after which the order repeats
     its pattern. left_out: [name, why] of images that could not be read. few: names of people
-    with too few images for the order.
+    with too few images for the order. resumed: groups that a call before, killed, had written.
     """
 
     records: int = 0
@@ -41,6 +41,7 @@ class Summary:
     seed: int = 0
     group: int = 1
     batch: int = 1
+    resumed: int = 0
     left_out: list = dataclasses.field(default_factory=list)
     few: list = dataclasses.field(default_factory=list)
 
@@ -86,6 +87,7 @@ def convert(
             if not count:
                 raise UserError(f"{out}: no image could be read ({notes[0][0]}: {notes[0][1]})")
             summary.records, summary.images = count, len(source.labels)
+            summary.resumed = reader.first
             # A group that is drawn again may meet the same image again.
             summary.left_out = [list(note) for note in dict.fromkeys(map(tuple, notes))]
             _describe(folder, source, summary, reader.shape(rows))
@@ -138,11 +140,11 @@ class _Reader:
     def __init__(self, source, rows, seed, strict, distinct):
         self._source, self._rows, self._seed = source, rows, seed
         self._strict, self._distinct = strict, distinct
-        self._bad, self._shape = set(), None
+        self._bad, self._shape, self.first = set(), None, 0
 
     def groups(self, progress, text):
         def start(first):
-            total = len(self._rows)
+            self.first, total = first, len(self._rows)
             for number in range(first, total):
                 progress.show(f"{text} {100 * number // total}%")
                 yield self._group(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -81,27 +82,52 @@ def resuming_folder(path, fingerprint: str, force=False):
     """The same, but what a killed or interrupted process had written so far is yielded again.
 
     fingerprint: what the content depends on; a folder that was begun with another one is thrown
-    away. An error throws it away, too.
+    away. An error throws it away, too. Raises UserError while another process writes it.
     """
     shown, path = path, _prepare_folder(path, force)
     temporary = path.with_name(f".{path.name}-partial")
-    note = path.with_name(f".{path.name}-partial.txt")
-    try:
-        if not note.is_file() or note.read_text(encoding="utf-8") != fingerprint:
+    with _begun(shown, path.with_name(f".{path.name}-partial.txt")) as note:
+        if note.read() != fingerprint or not temporary.is_dir():
             _remove(temporary)
             temporary.mkdir()
-            note.write_text(fingerprint, encoding="utf-8")
+            _rewrite(note, fingerprint)
+        try:
+            yield temporary
+            _rewrite(note, "")  # from here on it is begun no more
+            _publish(temporary, path)
+        except Exception:
+            _rewrite(note, "")
+            _remove(temporary)
+            raise
+        _remove(temporary)
+
+
+@contextlib.contextmanager
+def _begun(shown, note: Path):
+    """The note of a folder that is begun, locked; it goes away where it is left empty."""
+    try:
+        file = note.open("a+", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{shown}: {error.strerror}") from error
-    try:
-        yield temporary
-        note.unlink()  # from here on the folder is begun no more
-        _publish(temporary, path)
-    except Exception:
-        note.unlink(missing_ok=True)
-        _remove(temporary)
-        raise
-    _remove(temporary)
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{shown}: another process is writing it") from error
+        file.seek(0)
+        try:
+            yield file
+        finally:
+            file.seek(0)
+            if not file.read():
+                note.unlink()
+
+
+def _rewrite(file, text: str) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(text)
+    file.flush()
 
 
 def _prepare_folder(path, force):
