@@ -73,6 +73,7 @@ def beyond():
     return peak_beyond_blobs
 
 
+@pytest.mark.slow
 def test_memory_of_an_extra_array_is_seen(beyond):
     # SoftmaxWithLoss keeps the probabilities, rows x classes.
     rows, classes = 128, 40001
@@ -80,6 +81,7 @@ def test_memory_of_an_extra_array_is_seen(beyond):
     assert beyond("SoftmaxWithLoss", "", shapes, classes) >= 4 * rows * classes
 
 
+@pytest.mark.slow
 def test_margin_inner_product_keeps_no_array_of_rows_x_classes(beyond):
     rows, dim = 128, 33
     shapes = {"features": [rows, dim], "labels": [rows]}
@@ -105,6 +107,7 @@ def test_margin_inner_product_keeps_no_array_of_rows_x_classes(beyond):
     ],
     ids=["all", "hardest", "rank"],
 )
+@pytest.mark.slow
 def test_batches_of_any_size_take_strips_of_fixed_size(beyond, kind, body):
     dim = 8
 

@@ -23,6 +23,7 @@ def folder(tmp_path, monkeypatch):
     return write(tmp_path, DATA + NORMALISED + SOFTMAX, max_iter=100)
 
 
+@pytest.mark.slow
 def test_lint_and_train_say_that_the_averages_are_old(folder, command):
     status, out, _ = command("lint", "net.prototxt")
     assert (status, "layer 'bn': BatchNorm averages over its last 1000 iterations" in out) == (
@@ -54,6 +55,7 @@ def test_a_fitting_fraction_has_no_complaint(iterations, fraction):
     assert 1 / (1 - fraction) <= max(10, iterations / 20) + 1e-6
 
 
+@pytest.mark.slow
 def test_averages_are_measured_anew(folder, command):
     """They become the mean and the variance of what the layer reads, by the weights as they are."""
     assert command(*TRAIN)[0] == 0

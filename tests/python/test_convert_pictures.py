@@ -266,6 +266,7 @@ def test_another_request_starts_anew(people, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("order", ["random", "pairs", "pk"])
+@pytest.mark.slow
 def test_many_identities_take_no_quadratic_time(order):
     """A second or two: each pair of identities would take an hour."""
     labels = np.arange(100_000).repeat(2)

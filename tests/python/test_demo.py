@@ -38,6 +38,7 @@ def test_digits_stand_in_where_fashion_mnist_is_missing(digits):
 
 
 @pytest.mark.skipif(not FASHION_FOLDER.exists(), reason="dataset-fashion-mnist is not installed")
+@pytest.mark.slow
 def test_raw_pixels_of_fashion_mnist_have_the_known_numbers():
     images = load_images()
     assert len(images.train.labels) == 60000
@@ -133,6 +134,7 @@ def root(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_whole_on_the_digits(root, capsys, monkeypatch):
     pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
     try:

@@ -110,6 +110,7 @@ def faces(tmp_path, rng):
     return tmp_path / "faces"
 
 
+@pytest.mark.slow
 def test_several_files_and_raw_pixels_side_by_side(embeddings, faces, tmp_path, command):
     path, vectors, labels = embeddings
     other = tmp_path / "other.npz"

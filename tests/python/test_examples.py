@@ -63,6 +63,7 @@ def run_example(name, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_loss_and_a_report_in_python():
     before, after = re.findall(r" (0\.\d{4})", run_example("loss.py"))
     assert float(after) < float(before)
@@ -71,6 +72,7 @@ def test_a_loss_and_a_report_in_python():
     assert float(auc.group(1)) == pytest.approx(0.87, abs=0.01)
 
 
+@pytest.mark.slow
 def test_nets_in_python(tmp_path):
     need("cpp")
     assert "triplet_loss_param {\n    margin: 0.2" in run_example("netspec.py")
@@ -86,6 +88,7 @@ def test_nets_in_python(tmp_path):
     assert run_example("embed.py", net, model).strip() == "(10, 3)"
 
 
+@pytest.mark.slow
 def test_the_notebook_runs():
     """Its code cells, one after another, as a kernel runs them."""
     pytest.importorskip("sklearn")

@@ -237,6 +237,7 @@ def is_clear(words):
 
 
 @pytest.mark.parametrize("engine", CASES)
+@pytest.mark.slow
 def test_fuzz(engine):
     need(engine)
     place = mmap.mmap(-1, 8)  # shared with the children

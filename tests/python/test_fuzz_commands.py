@@ -123,6 +123,7 @@ def test_every_command_is_here():
 
 
 @pytest.mark.parametrize("name", CALLS)
+@pytest.mark.slow
 def test_bad_files_are_one_line(folder, command, name):
     bad = bad_files(folder)
     before = {path.name for path in folder.iterdir()}

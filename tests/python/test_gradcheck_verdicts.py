@@ -68,6 +68,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_no_false_verdict(case, tmp_path):
     text, make = CASES[case]
     (tmp_path / "net.prototxt").write_text(text)

@@ -350,6 +350,7 @@ def caffe_train(folder, net):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.slow
 def test_caffe_train_with_python_layers_only(tmp_path, loss):
     """No layer of ours in C++ takes part: the net has stock types only."""
     net = TRAINED.format(source=pictures(tmp_path)) + LOSSES[loss]

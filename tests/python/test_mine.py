@@ -89,6 +89,7 @@ def test_an_anchor_without_enough_negatives_gives_none():
 
 
 @pytest.mark.parametrize("faiss", [False, True])
+@pytest.mark.slow
 def test_an_identity_with_more_images_than_neighbours_gets_negatives(rng, monkeypatch, faiss):
     """300 images of each of ten, and ten of one image, that FAISS finds one by one or together."""
     if faiss:
@@ -106,6 +107,7 @@ def test_an_identity_with_more_images_than_neighbours_gets_negatives(rng, monkey
     assert (triplets[:, 2:] == nearest).mean() > 0.999  # float32 ties
 
 
+@pytest.mark.slow
 def test_clusters_find_most_of_the_nearest(rng, monkeypatch):
     pytest.importorskip("faiss")
     monkeypatch.setattr(neighbours, "SMALL", 0)

@@ -120,6 +120,7 @@ assert label == 3
 """
 
 
+@pytest.mark.slow
 def test_the_oldest_versions_work(tmp_path):
     """Built, installed without a compiler, and used, by Python 3.8 with the oldest of all."""
     interpreter = python_3_8()

@@ -45,6 +45,7 @@ def run(site, program, folder):
     ).stdout
 
 
+@pytest.mark.slow
 def test_what_is_installed_at_the_top(installed):
     tops = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
     older = {"datalayer.py", "norm2layer.py", "tripletlosslayer.py", "tripletselectlayer.py"}

@@ -97,6 +97,7 @@ def ends(tmp_path, action):
 
 
 @pytest.mark.parametrize("action", ["apply", "revert"])
+@pytest.mark.slow
 def test_killed_at_every_step(tmp_path, action):
     before, after, steps = ends(tmp_path, action)
     assert before != after and steps > 20
@@ -118,6 +119,7 @@ def test_killed_at_every_step(tmp_path, action):
 
 
 @pytest.mark.parametrize("who", ["worker", "waiting"])
+@pytest.mark.slow
 def test_no_other_call_is_needed_while_one_of_two_processes_lives(tmp_path, who):
     before, after, steps = ends(tmp_path, "apply")
     outcomes = []

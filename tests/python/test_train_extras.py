@@ -15,6 +15,8 @@ from caffe_metric.training.process import Training
 from harness import need
 from training_nets import FC, NORM, write
 
+pytestmark = pytest.mark.slow  # each trains in a process of its own
+
 TRAIN = ("train", "--solver", "solver.prototxt")
 READER = """
 layer { name: "data" type: "Python" top: "data" top: "label"

@@ -22,6 +22,8 @@ from caffe_metric.training.process import Training
 from harness import need
 from training_nets import DATA, FC, MARGIN, NORM, POINT, SOFTMAX, TRIPLET, ZERO, write
 
+pytestmark = pytest.mark.slow  # each trains in a process of its own
+
 TRAIN = ("train", "--solver", "solver.prototxt")
 
 

@@ -120,6 +120,7 @@ def tops(log, name):
 
 @pytest.mark.parametrize("engine", ["cpp", "python"])
 @pytest.mark.parametrize("loss", ["triplet", "rank", "margin"])
+@pytest.mark.slow
 def test_the_loss_falls(tmp_path, data, loss, engine):
     need(engine)
     log = train(tmp_path, data, (loss, engine))
@@ -143,6 +144,7 @@ def blobs(model):
 
 
 @pytest.mark.parametrize("engine", ["cpp", "python"])
+@pytest.mark.slow
 def test_a_resumed_training_is_the_one_that_went_on(tmp_path, data, engine):
     """100 iterations, and 50 more in another process, are 150 in one: lambda, losses, weights.
 
