@@ -437,6 +437,28 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc6" bottom: "label" top: 
     case.train()
 
 
+def test_all_of_it_in_one_blob(tmp_path):
+    """BN, which becomes two layers, a norm and a learned scale, each in place."""
+    text = (
+        TRUNK
+        + """
+layer { name: "bn" type: "BN" bottom: "fc5" top: "fc5" bn_param { slope_filler { value: 1 } } }
+layer { name: "n" type: "Normalize" bottom: "fc5" top: "fc5" normalize_param { coeff: 2 } }
+layer { name: "again" type: "NormL2" bottom: "fc5" top: "fc5" }
+layer { name: "longer" type: "Scale" bottom: "fc5" top: "fc5"
+  scale_param { axis: 0 num_axes: 0 filler { value: 8 } } }
+layer { name: "triplet" type: "TripletLoss" bottom: "fc5" bottom: "label" top: "triplet" }
+"""
+    )
+    rng = np.random.default_rng(0)
+    bn = [rng.uniform(0.5, 2, (1, 6, 1, 1)).astype(np.float32) for _ in range(4)]
+    case = Case(tmp_path, text, {**MODEL, "bn": bn, "longer": [np.float32(8)]})
+    assert case.modernize() == 0
+    found = case.blobs(caffe.TEST)
+    np.testing.assert_allclose(np.linalg.norm(found["fc5"], axis=1), 8, rtol=1e-5)
+    case.train()
+
+
 # --- Layers that stand in the same nets ---------------------------------------------------------
 
 

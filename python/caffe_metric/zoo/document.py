@@ -16,9 +16,9 @@ class Layer:
     """A layer of the net.
 
     message: its LayerParameter, of all forks' words. line: that it begins in. unknown: (line,
-    dotted name) of fields that no fork known here has. now: the layers that take its place, None
-    while it is as it was. done: a rule has put others in its place. left: it is for another tree,
-    and stays.
+    dotted name) of fields that no fork known here has. now: [message] where that is not what stands
+    in the file any more, [] where it is gone, None while it is as it was. done: a rule has put
+    another in its place. left: it is for another tree, and stays.
     """
 
     def __init__(self, message, entry, unknown):
@@ -38,6 +38,12 @@ class Layer:
     @property
     def name(self) -> str:
         return self.message.name
+
+    def beside(self, message) -> Layer:
+        """A layer more in the place of this one."""
+        layer = Layer(message, self.entry, [])
+        layer.now, layer.done = [message], True
+        return layer
 
     def line_of(self, dotted: str) -> int:
         """The line of a field, by its dotted name."""
@@ -95,16 +101,20 @@ class Document:
 
     def written(self) -> str:
         """The text of the net as it is now."""
-        edits = list(self.edits)
+        places = {}
         for layer in self.layers:
-            if layer.now is not None:
-                edits.append(self._edit(layer))
+            places.setdefault(layer.entry.start, []).append(layer)
+        edits = list(self.edits)
+        for layers in places.values():
+            if any(layer.now is not None for layer in layers):
+                messages = [message for layer in layers for message in layer.now]
+                edits.append(self._edit(layers[0].entry, messages))
         return upgrade.edited(self.text, edits)
 
-    def _edit(self, layer):
-        start, end = layer.entry.start, layer.entry.end
-        if layer.now:
-            text = "\n".join(map(shown, layer.now))
+    def _edit(self, entry, messages):
+        start, end = entry.start, entry.end
+        if messages:
+            text = "\n".join(map(shown, messages))
             return start, end, text.replace("\n", "\r\n") if "\r\n" in self.text else text
         while end < len(self.text) and self.text[end] in " \t\r":
             end += 1

@@ -61,10 +61,12 @@ class Net:
 
     def replace(self, layer, messages) -> None:
         """Puts layers in the place of one, none to take it out."""
-        layer.now = list(messages)
         layer.done = True
-        if layer.now:
-            layer.message = layer.now[-1] if len(layer.now) == 1 else layer.message
+        layer.now = list(messages[:1])
+        if messages:
+            layer.message = messages[0]
+        place = self.document.layers.index(layer) + 1
+        self.document.layers[place:place] = [layer.beside(message) for message in messages[1:]]
         self._graph = None
 
     def touch(self, layer) -> None:

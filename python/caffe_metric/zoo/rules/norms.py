@@ -89,10 +89,8 @@ def rewrite(net, layer) -> None:
         return
     why = _why(layer)
     whole = layer.type in _WHOLE or given.HasField("coeff")
-    for name in ("normalize_param", "norml2_param", "normalization_param"):
-        message.ClearField(name)
-    length = given.coeff
-    if whole and not _is_row(net, layer):
+    flatten = whole and not _is_row(net, layer)
+    if flatten:
         odd = [reader.name for reader, _ in net.graph.readers(layer) if not _reads_rows(reader)]
         if odd:
             net.refuse(
@@ -102,7 +100,7 @@ def rewrite(net, layer) -> None:
                 f"each position, and layer '{odd[0]}' reads a map",
             )
             return
-    _become(net, layer, was, why, whole and not _is_row(net, layer), length)
+    _become(net, layer, was, why, flatten, factor(layer))
 
 
 def _why(layer) -> str:
@@ -162,6 +160,9 @@ def _become(net, layer, was, why, flatten, length) -> None:
         made.append(net.new_layer(flat, "Flatten", [bottom], [flat], message))
         bottom = flat
     unit = top if length == 1 else net.free_name(f"{message.name}_unit")
+    if len(message.top) > 1:
+        net.drop_tops(layer, 1)
+        why = "; ".join(filter(None, [why, "the second top, which nothing reads, goes"]))
     norm = net.new_layer(message.name, "Norm", [bottom], [unit], message)
     made.append(norm)
     words = "Norm"
@@ -175,9 +176,6 @@ def _become(net, layer, was, why, flatten, length) -> None:
         words = f"Norm, and Scale by {length:g} that does not learn"
     if flatten:
         words = f"Flatten, {words}"
-    if len(message.top) > 1:
-        net.drop_tops(layer, 1)
-        why = "; ".join(filter(None, [why, "the second top, which nothing reads, goes"]))
     net.changed(layer, was, words, why)
     net.replace(layer, made)
 
