@@ -178,6 +178,33 @@ def test_upgrade_moves_the_transformation():
     assert names == ["scale", "mean_file", "crop_size", "mirror"]
 
 
+COMMANDS = {
+    "lint": ["old.prototxt"],
+    "gradcheck": ["old.prototxt"],
+    "train": ["--solver", "solver.prototxt"],
+    "deploy": ["--net", "old.prototxt", "--weights", "old.caffemodel", "-o", "out"],
+    "extract": [
+        "--net", "old.prototxt", "--weights", "old.caffemodel", "--data", "list.txt",
+        "--blob", "fc5", "-o", "f.npz",
+    ],
+    "weights": ["old.caffemodel", "new.caffemodel", "--net", "old.prototxt"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_other_commands_point_here_in_one_line(name, tmp_path, monkeypatch, command):
+    Case(tmp_path, chain(), MODEL)
+    pictures(tmp_path, 4)
+    solver = (tmp_path / "solver.prototxt").read_text()
+    (tmp_path / "solver.prototxt").write_text(solver.replace("new.prototxt", "old.prototxt"))
+    monkeypatch.chdir(tmp_path)
+    status, _, err = command(name, *COMMANDS[name])
+    assert status == 1
+    assert err.count("\n") == 1
+    assert "old.prototxt:11: layer 'norm1': type Normalize of another fork of Caffe" in err
+    assert "`caffe-metric modernize old.prototxt -o NEW` reads it" in err
+
+
 WITHOUT_CAFFE = """
 import sys
 sys.modules["caffe"] = None
