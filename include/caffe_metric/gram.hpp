@@ -163,6 +163,38 @@ inline void gram_to_distances(const Metric<T>& metric, int i, int first, int n,
   }
 }
 
+// Rows of the blocks that a matrix is transposed by.
+const int kTransposeRows = 16;
+
+// Copies what lies above the diagonal of an n x n matrix to what it mirrors in
+// rows [begin, end), multiples of kTransposeRows or n. Parts may run side by
+// side.
+template <typename T>
+inline void mirror_upper(int n, int begin, int end, T* v) {
+  const int kBlock = kTransposeRows;
+  T block[kBlock][kBlock];
+  for (int i0 = begin; i0 < end; i0 += kBlock) {
+    const int rows = std::min(kBlock, n - i0);
+    for (int j0 = 0; j0 <= i0; j0 += kBlock) {
+      const int columns = std::min(kBlock, n - j0);
+      const T* upper = v + static_cast<size_t>(j0) * n + i0;
+      T* lower = v + static_cast<size_t>(i0) * n + j0;
+      for (int j = 0; j < columns; ++j) {
+        for (int i = 0; i < rows; ++i) {
+          block[i][j] = upper[static_cast<size_t>(j) * n + i];
+        }
+      }
+      for (int i = 0; i < rows; ++i) {
+        // On the diagonal the upper part is the source.
+        const int count = j0 < i0 ? columns : i;
+        for (int j = 0; j < count; ++j) {
+          lower[static_cast<size_t>(i) * n + j] = block[i][j];
+        }
+      }
+    }
+  }
+}
+
 // The LP gradient of the weights w of row i of the distances d.
 template <typename T>
 inline void add_lp_gradient(const Metric<T>& metric, int i, int first, int n,
@@ -183,8 +215,6 @@ inline void add_lp_gradient(const Metric<T>& metric, int i, int first, int n,
 // same few lines of the cache. Done is what lies under the diagonal in rows
 // [begin, end), multiples of kTransposeRows or n, and what mirrors it: such
 // parts may run side by side.
-const int kTransposeRows = 16;
-
 template <typename T>
 inline void add_transpose(int n, int begin, int end, T* v) {
   const int kBlock = kTransposeRows;

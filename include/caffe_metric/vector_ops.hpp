@@ -2,6 +2,7 @@
 #define CAFFE_METRIC_VECTOR_OPS_HPP_
 
 #include <cmath>
+#include <cstring>
 
 #include "caffe_metric/macros.hpp"
 
@@ -37,10 +38,79 @@ inline T sum(int n, const T* x) {
   return sum_terms<T>(n, [=](int k) { return x[k]; });
 }
 
+// 16 bytes of T: what the least processor adds at once. A loop over them is
+// vector instructions at any level of optimisation, where gcc at -O2 makes none
+// of a loop over elements.
+template <typename T>
+struct Packed {
+#if defined(__GNUC__) && !defined(__CUDACC__)
+  typedef T Type __attribute__((vector_size(16)));
+  static const int kSize = 16 / sizeof(T);
+  static Type all(T x) { return x - Type(); }
+#else
+  typedef T Type;
+  static const int kSize = 1;
+  static Type all(T x) { return x; }
+#endif
+  static Type load(const T* x) {
+    Type packed;
+    std::memcpy(&packed, x, sizeof(packed));  // NOLINT(caffe/alt_fn)
+    return packed;
+  }
+  static void store(Type packed, T* x) {
+    std::memcpy(x, &packed, sizeof(packed));  // NOLINT(caffe/alt_fn)
+  }
+  static T sum(Type packed) {
+    T parts[kSize];
+    std::memcpy(parts, &packed, sizeof(packed));  // NOLINT(caffe/alt_fn)
+    T sum = 0;
+    for (int l = 0; l < kSize; ++l) {
+      sum += parts[l];
+    }
+    return sum;
+  }
+};
+
+struct Product {
+  template <typename V>
+  V operator()(V x, V y) const {
+    return x * y;
+  }
+};
+
+struct SquaredDifference {
+  template <typename V>
+  V operator()(V x, V y) const {
+    const V difference = x - y;
+    return difference * difference;
+  }
+};
+
+// The sum of term(x_k, y_k).
+template <typename T, typename Term>
+inline T sum_pairs(int n, const T* x, const T* y, const Term& term) {
+  typedef Packed<T> Pack;
+  typename Pack::Type lane[4] = {Pack::all(0), Pack::all(0), Pack::all(0),
+                                 Pack::all(0)};
+  const int step = 4 * Pack::kSize;
+  int k = 0;
+  for (; k + step <= n; k += step) {
+    for (int l = 0; l < 4; ++l) {
+      const int at = k + l * Pack::kSize;
+      lane[l] += term(Pack::load(x + at), Pack::load(y + at));
+    }
+  }
+  T sum = 0;
+  for (; k < n; ++k) {
+    sum += term(x[k], y[k]);
+  }
+  return sum + Pack::sum((lane[0] + lane[1]) + (lane[2] + lane[3]));
+}
+
 // x . y
 template <typename T>
 inline T dot(int n, const T* x, const T* y) {
-  return sum_terms<T>(n, [=](int k) { return x[k] * y[k]; });
+  return sum_pairs(n, x, y, Product());
 }
 
 // ||x||^2
@@ -52,16 +122,19 @@ inline T squared_norm(int n, const T* x) {
 // ||x - y||^2
 template <typename T>
 inline T squared_distance(int n, const T* x, const T* y) {
-  return sum_terms<T>(n, [=](int k) {
-    const T difference = x[k] - y[k];
-    return difference * difference;
-  });
+  return sum_pairs(n, x, y, SquaredDifference());
 }
 
 // y += a x
 template <typename T>
 inline void add_scaled(int n, T a, const T* x, T* y) {
-  for (int k = 0; k < n; ++k) {
+  typedef Packed<T> Pack;
+  const typename Pack::Type factor = Pack::all(a);
+  int k = 0;
+  for (; k + Pack::kSize <= n; k += Pack::kSize) {
+    Pack::store(Pack::load(y + k) + factor * Pack::load(x + k), y + k);
+  }
+  for (; k < n; ++k) {
     y[k] += a * x[k];
   }
 }

@@ -15,6 +15,17 @@ const int kGrain = 2 * caffe_metric::kTransposeRows;
 // Derivatives that are 0 but for one in so many are added row by row.
 const int kSparse = 32;
 
+// The diagonal of u u^T and what lies above it.
+static void upper_gram(int n, int dim, const float* u, float* gram) {
+  cblas_ssyrk(CblasRowMajor, CblasUpper, CblasNoTrans, n, dim, 1, u, dim, 0,
+              gram, n);
+}
+
+static void upper_gram(int n, int dim, const double* u, double* gram) {
+  cblas_dsyrk(CblasRowMajor, CblasUpper, CblasNoTrans, n, dim, 1, u, dim, 0,
+              gram, n);
+}
+
 template <typename Dtype>
 void BatchDistances<Dtype>::Reshape(int anchors, int first, int rows, int dim,
                                     int receiving, bool apart, bool whole) {
@@ -57,6 +68,20 @@ Dtype* BatchDistances<Dtype>::Strip_cpu(int begin, int end) {
   const Dtype* squares = squares_.cpu_data();
   Dtype* d = distances_.mutable_cpu_data();
   const int n = columns();
+  if (by_gram() && symmetric(end - begin)) {
+    // Half of the products, and half of the distances.
+    upper_gram(n, dim_, u, d);
+    ParallelRows(n, kGrain, [=](int from, int to) {
+      for (int i = from; i < to; ++i) {
+        caffe_metric::gram_to_distances(metric_, i, i, n - i, dim_, u, squares,
+                                        d + static_cast<size_t>(i) * n + i);
+      }
+    });
+    ParallelRows(n, kGrain, [=](int from, int to) {
+      caffe_metric::mirror_upper(n, from, to, d);
+    });
+    return d;
+  }
   if (by_gram()) {
     caffe_cpu_gemm<Dtype>(CblasNoTrans, CblasTrans, end - begin, n, dim_,
                           Dtype(1), u + static_cast<size_t>(begin) * dim_,

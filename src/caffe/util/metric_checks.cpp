@@ -76,13 +76,16 @@ uint64_t draw_key() {
   return (high << 32) | caffe_rng_rand();
 }
 
-#define INSTANTIATE(Dtype)                                                    \
-  template void refuse_label(const string&, int, Dtype, int);                 \
-  template void check_labels(const string&, const Blob<Dtype>&, int);         \
-  template void check_finite(const string&, const Blob<Dtype>&, const char*); \
-  template void check_blobs(const string&,                                    \
-                            const vector<shared_ptr<Blob<Dtype>>>&,           \
-                            const vector<vector<int>>&)
+#define INSTANTIATE(Dtype)                                                   \
+  template void refuse_label(const string& title, int row, Dtype label,      \
+                             int classes);                                   \
+  template void check_labels(const string& title, const Blob<Dtype>& labels, \
+                             int classes);                                   \
+  template void check_finite(const string& title, const Blob<Dtype>& rows,   \
+                             const char* what);                              \
+  template void check_blobs(const string& title,                             \
+                            const vector<shared_ptr<Blob<Dtype>>>& blobs,    \
+                            const vector<vector<int>>& shapes)
 INSTANTIATE(float);
 INSTANTIATE(double);
 #undef INSTANTIATE
