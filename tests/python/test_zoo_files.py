@@ -160,6 +160,14 @@ def test_identities_of_a_list(tmp_path):
     assert (found[::2] == found[1::2]).all() and len(set(found)) == 6
 
 
+def test_pairs_with_a_private_transformation(tmp_path, capsys):
+    text = (IMAGES % "pair_size: 2").replace("mirror: true", "mirror: true max_color_shift: 9")
+    assert Case(tmp_path, text).modernize() == 1
+    assert "changes the images at random" in capsys.readouterr().out
+    text = text.replace("max_color_shift: 9", "max_color_shift: 0")
+    assert Case(tmp_path, text).modernize() == 0
+
+
 def test_a_batch_of_broken_pairs(tmp_path, capsys):
     case = Case(tmp_path, (IMAGES % "pair_size: 5"))
     assert case.modernize() == 1

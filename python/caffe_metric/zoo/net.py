@@ -22,6 +22,7 @@ class Net:
         self.models = models or {}
         self.weights = {}
         self.lines = []
+        self._refused = set()
         self._graph = None
 
     @property
@@ -123,6 +124,7 @@ class Net:
 
     def refuse(self, layer, was: str, why: str, line: int | None = None) -> None:
         self._line(layer, was, "cannot be rewritten", why, REFUSED, line)
+        self._refused.add(id(layer))
 
     def _line(self, layer, was, now, why, verdict, line=None) -> None:
         line = line or (layer.line if layer is not None else 1)
@@ -132,10 +134,7 @@ class Net:
 
     def refused(self, layer) -> bool:
         """Whether the layer is named already as one that cannot be rewritten."""
-        return any(
-            line.verdict == REFUSED and (line.line, line.layer) == (layer.line, layer.name)
-            for line in self.lines
-        )
+        return id(layer) in self._refused
 
     # --- Small edits --------------------------------------------------------------------------
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import yaml
 
+from caffe_metric.zoo.rules import stock_fields
+
 _DEPRECATED = ("scale", "mean_file", "crop_size", "mirror")
 
 
@@ -17,6 +19,9 @@ def rewrite(net, layer) -> None:
     if wanted == ["pair_size"] and given.pair_size == 1:
         net.clear(layer, "image_data_param.pair_size")
         net.changed(layer, "ImageData with pair_size 1", "ImageData", "1 is no pair")
+        return
+    stock_fields.transform(net, layer)
+    if net.refused(layer):
         return
     was = f"ImageData with {' and '.join(wanted)}"
     reason, values = _parameters(message, given, wanted)

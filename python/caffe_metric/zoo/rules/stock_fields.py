@@ -8,13 +8,13 @@ from caffe_metric.zoo.rules import scales
 def rewrite(net, layer) -> None:
     """Every layer comes here, after the rule of its type."""
     message = layer.message
-    if layer.now == [] or layer.left:
+    if layer.now == [] or layer.left or net.refused(layer):
         return
     _product(net, layer)
     _scale(net, layer)
     _accuracy(net, layer)
     _softmax(net, layer)
-    _transform(net, layer)
+    transform(net, layer)
     _filler(net, layer, message)
 
 
@@ -116,7 +116,8 @@ _TRANSFORMS = (
 )
 
 
-def _transform(net, layer) -> None:
+def transform(net, layer) -> None:
+    """The private transformations of CombinedMargin's nets."""
     given = layer.message.transform_param
     private = [name for name in _TRANSFORMS if given.HasField(name)]
     if not private:
