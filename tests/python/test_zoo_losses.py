@@ -583,6 +583,23 @@ NAMED = [
 ]
 
 
+def test_partial_keeps_what_nobody_knows(tmp_path):
+    """A layer that stays, whose bottom gets another name."""
+    text = (
+        TRUNK
+        + """
+layer { name: "n" type: "Normalize" bottom: "fc5" top: "n" }
+layer { name: "longer" type: "Scale" bottom: "n" top: "n" }
+layer { name: "before" type: "Strange" bottom: "n" top: "before" strange_param { how: 3 } }
+layer { name: "n2" type: "Normalize" bottom: "n" top: "n" normalize_param { coeff: 2 } }
+"""
+    )
+    case = Case(tmp_path, text)
+    assert case.modernize("--partial") == 0
+    assert 'bottom: "n2_before"' in case.text().partition("Strange")[2]
+    assert "strange_param { how: 3 }" in case.text()
+
+
 def test_the_page_has_them_all():
     page = (Path(__file__).parents[2] / "docs/zoo.md").read_text(encoding="utf-8")
     for name, (what, nearest) in named.LAYERS.items():

@@ -18,13 +18,15 @@ class Layer:
     message: its LayerParameter, of all forks' words. line: that it begins in. unknown: (line,
     dotted name) of fields that no fork known here has. now: [message] where that is not what stands
     in the file any more, [] where it is gone, None while it is as it was. done: a rule has put
-    another in its place. left: it is for another tree, and stays.
+    another in its place. left: it is for another tree, and stays. rest: the text of its unknown
+    fields, for a layer that is written as it was but for the names of its blobs.
     """
 
     def __init__(self, message, entry, unknown):
         self.message, self.entry, self.unknown = message, entry, unknown
         self.now = None
         self.done = False
+        self.rest = []
         self.left = False
 
     @property
@@ -97,7 +99,9 @@ class Document:
             line = entry.line + int(line) - 1 if line.strip().isdigit() else entry.line
             words = " ".join(words.partition(" : ")[2].split()) or " ".join(str(error).split())
             raise UserError(f"{self.path}:{line}: layer '{entry.text('name')}': {words}") from error
-        return Layer(message, entry, unknown)
+        layer = Layer(message, entry, unknown)
+        layer.rest = [self.text[a:b] for (_, name), (a, b) in zip(unknown, cuts) if "." not in name]
+        return layer
 
     def written(self) -> str:
         """The text of the net as it is now."""
@@ -107,14 +111,14 @@ class Document:
         edits = list(self.edits)
         for layers in places.values():
             if any(layer.now is not None for layer in layers):
-                messages = [message for layer in layers for message in layer.now]
-                edits.append(self._edit(layers[0].entry, messages))
+                texts = [shown(message, layer.rest) for layer in layers for message in layer.now]
+                edits.append(self._edit(layers[0].entry, texts))
         return upgrade.edited(self.text, edits)
 
-    def _edit(self, entry, messages):
+    def _edit(self, entry, texts):
         start, end = entry.start, entry.end
-        if messages:
-            text = "\n".join(map(shown, messages))
+        if texts:
+            text = "\n".join(texts)
             return start, end, text.replace("\n", "\r\n") if "\r\n" in self.text else text
         while end < len(self.text) and self.text[end] in " \t\r":
             end += 1
@@ -123,10 +127,11 @@ class Document:
         return start, end, ""
 
 
-def shown(message) -> str:
+def shown(message, rest=()) -> str:
     """A layer as text."""
     body = text_format.MessageToString(message, indent=2)
-    return f"layer {{\n{body}}}"
+    more = "".join(f"  {text}\n" for text in rest)
+    return f"layer {{\n{body}{more}}}"
 
 
 def _unknown(entry, descriptor, path, unknown, cuts) -> None:

@@ -62,7 +62,7 @@ class Net:
 
     def replace(self, layer, messages) -> None:
         """Puts layers in the place of one, none to take it out."""
-        layer.done = True
+        layer.done, layer.rest = True, []
         layer.now = list(messages[:1])
         if messages:
             layer.message = messages[0]
