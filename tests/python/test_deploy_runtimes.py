@@ -7,6 +7,7 @@ the training net's, run here; the command's own parity report is compared with t
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -242,6 +243,29 @@ def test_a_layer_that_onnx_lacks_is_named(trained, tmp_path, command):
     status, _, err = command("deploy", *files, "--onnx", "-o", tmp_path / "out")
     assert (status, err.count("\n")) == (1, 1)
     assert "layer 'mvn': ONNX has no equal of MVN here" in err
+
+
+@pytest.mark.parametrize(
+    ("module", "option"), [("onnx", ["--onnx"]), ("onnxruntime", ["--int8", "images.txt"])]
+)
+def test_what_is_not_installed(trained, tmp_path, command, monkeypatch, module, option):
+    files, _ = trained(data() + NETS["resface"] + head("unit"))
+    monkeypatch.setitem(sys.modules, module, None)
+    status, _, err = command("deploy", *files, *option, "-o", tmp_path / "out")
+    assert (status, err.count("\n")) == (1, 1)
+    assert f"needs the Python module {module}" in err
+    assert "pip install 'caffe-metric[deploy]'" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_runtime_that_is_not_installed_is_left_out(trained, tmp_path, command, monkeypatch):
+    files, _ = trained(data() + NETS["resface"] + head("unit"))
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert command("deploy", *files, "-o", tmp_path / "out")[0] == 0
+    report = json.loads((tmp_path / "out" / "parity.json").read_text())
+    assert report["opencv"] is None
+    assert report["caffe"]["equal"]
+    assert "opencv" not in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_integers_of_eight_bits(trained, tmp_path, command, rng):

@@ -12,6 +12,7 @@ least cosine. Unless all that ran agree to 1e-4, nothing is written into DIR.
 
 from __future__ import annotations
 
+import importlib
 import json
 import tempfile
 from pathlib import Path
@@ -55,6 +56,8 @@ def run(args):
         raise UserError("--shape: C,H,W expected, such as 3,112,112")
     netfile.quiet_caffe()
     onnx = args.onnx or bool(args.int8)
+    for module in ("onnx",) * onnx + ("onnxruntime",) * bool(args.int8):
+        importlib.import_module(module)  # now, not when the net is half made
     order = Order(args.net, args.weights, args.blob, args.shape, args.norm, args.fold, onnx)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
