@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,20 +89,34 @@ CALLS = {
     "gradcheck": ["{}", "good.prototxt --data {}"],
     "convert": ["{} out", "good.idx out --labels {}"],
     "align": ["{} out"],
-    "train": ["--solver {}", "--solver solver.prototxt --weights {}"],
+    "train": [
+        "--solver {}",
+        "--solver solver.prototxt --weights {}",
+        "--solver solver.prototxt --snapshot {}",
+    ],
     "extract": [
         "--net {} --weights good.caffemodel --data list.txt --blob fc -o out.npz",
         "--net good.prototxt --weights {} --data list.txt --blob fc -o out.npz",
         "--net good.prototxt --weights good.caffemodel --data {} --blob fc -o out.npz",
     ],
     "mine": ["{} -o out"],
-    "eval": ["{} -o out", "good.npz --pairs {} -o out"],
+    "eval": [
+        "{} -o out",
+        "good.npz --pairs {} -o out",
+        "good.npz {} -o out",
+        "good.npz --images {} -o out",
+    ],
     "weights": ["{} out --net good.prototxt", "good.caffemodel out --net {}"],
     "deploy": [
         "--net {} --weights good.caffemodel -o out",
         "--net good.prototxt --weights {} --blob fc -o out",
     ],
+    "modernize": ["{} -o out", "good.prototxt -o out --weights {} out.caffemodel"],
     "plot": ["{} -o out.png"],
+    "preset": [
+        "softmax --trunk {} --data list.txt -o out",
+        "softmax --trunk good.prototxt --data {} -o out",
+    ],
     "patch": ["{}"],
 }
 
@@ -119,7 +135,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_every_command_is_here():
-    assert set(CALLS) <= set(commands.COMMANDS)
+    assert set(CALLS) == set(commands.COMMANDS)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -133,6 +149,9 @@ def test_bad_files_are_one_line(folder, command, name):
             about = f"{name} {call} with {kind}: {status} {out!r} {err!r}"
             assert "Traceback" not in out + err, about
             assert "Error:" not in err, about
+            if kind == "marked.prototxt" and status == 0:  # Caffe refuses the mark, we need not
+                shutil.rmtree("out") if Path("out").is_dir() else Path("out").unlink()
+                continue
             assert status == 1, about
             assert err.count("\n") == 1, about
             assert err.startswith(f"caffe-metric {name}: "), about
