@@ -112,14 +112,14 @@ class BinaryModel(_Binary):
             modelfile.upgraded(self.content)
         except ValueError as error:
             raise UserError(f"{path}: {error}") from error
+        if not self.content.layer:
+            raise UserError(f"{path}: no layers")
         self._arrays = {}
 
     def _layer(self, name):
         return next(layer for layer in self.content.layer if layer.name == name)
 
     def shapes(self):
-        if not self.content.layer:
-            raise UserError(f"{self.path}: no layers")
         return {layer.name: [_shape(blob) for blob in layer.blobs] for layer in self.content.layer}
 
     def value(self, layer: str, place: int) -> float:
