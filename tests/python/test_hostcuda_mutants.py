@@ -32,6 +32,7 @@ class Mutant:
     test: str
     says: str = "FAILED"
     header: str = ""  # of include/caffe_metric
+    guard: str = ""  # HOSTCUDA_GUARD: which side of an allocation may not be read
 
 
 MUTANTS = {
@@ -48,6 +49,7 @@ MUTANTS = {
         "if (false) {",
         "TripletMining*/2.TestNaNAndTooLarge",
         header="triplet_all.cuh",
+        guard="start",
     ),
     "missing term": Mutant(
         "rank_hard_loss",
@@ -145,6 +147,6 @@ def test_a_mutant_is_found(name, tmp_path):
     assert healthy.returncode == 0, healthy.stdout[-2000:]
     assert "[  PASSED  ] 0 tests" not in healthy.stdout
     program = build_mutant(mutant, tmp_path)
-    sick = run(program, f"--gtest_filter={mutant.test}")
+    sick = run(program, f"--gtest_filter={mutant.test}", HOSTCUDA_GUARD=mutant.guard)
     assert sick.returncode != 0, f"no test saw: {name}"
     assert re.search(mutant.says, sick.stdout + sick.stderr)

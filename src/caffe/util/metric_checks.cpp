@@ -87,7 +87,7 @@ uint64_t draw_key() {
                             const vector<shared_ptr<Blob<Dtype>>>& blobs,    \
                             const vector<vector<int>>& shapes)
 INSTANTIATE(float);
-INSTANTIATE(double);
+INSTANTIATE(double);  // NOLINT(readability/function)
 #undef INSTANTIATE
 
 }  // namespace caffe
