@@ -39,6 +39,37 @@ def metric_learning_triplets(
     return Contender(name, call, lambda: _clear([features]))
 
 
+def metric_learning_loss(
+    name: str, threads: int, kind: str, rows: np.ndarray, labels: np.ndarray
+) -> Contender:
+    """Forward and backward of the library's loss of the same formula, with our defaults."""
+    import torch
+    from pytorch_metric_learning import distances, losses, miners
+
+    torch.set_num_threads(threads)
+    features = torch.tensor(rows, requires_grad=True)
+    classes = torch.tensor(labels.astype(np.int64))
+    plain = distances.LpDistance(normalize_embeddings=False)
+    pairs = miners.MultiSimilarityMiner(epsilon=0.1)
+    kinds = {
+        "BatchContrastiveLoss": lambda: losses.ContrastiveLoss(0, 1),
+        "MultiSimilarityLoss": lambda: losses.MultiSimilarityLoss(2, 50, 0.5),
+        "CircleLoss": lambda: losses.CircleLoss(m=0.25, gamma=256),
+        "SupConLoss": lambda: losses.SupConLoss(temperature=0.1),
+        "LiftedStructureLoss": lambda: losses.LiftedStructureLoss(1, 0, distance=plain),
+        "LiftedStructureLoss GENERALIZED": lambda: losses.GeneralizedLiftedStructureLoss(
+            1, 0, distance=plain
+        ),
+    }
+    loss = kinds[kind]()
+
+    def call() -> None:
+        chosen = pairs(features, classes) if kind == "MultiSimilarityLoss" else None
+        loss(features, classes, chosen).backward()
+
+    return Contender(name, call, lambda: _clear([features]))
+
+
 def _clear(tensors) -> None:
     for tensor in tensors:
         tensor.grad = None

@@ -11,9 +11,10 @@ CASES = (
     "margin_inner_product",
     "triplet_rows",
     "triplet_all",
+    "batch_losses",
     "python_layers",
     "memory",
     "growth",
     "build",
 )
-ALL_THREADS = ("rank_hard", "margin_inner_product", "triplet_rows", "triplet_all")
+ALL_THREADS = ("rank_hard", "margin_inner_product", "triplet_rows", "triplet_all", "batch_losses")

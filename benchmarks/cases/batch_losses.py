@@ -1,0 +1,91 @@
+"""The losses over all pairs of a batch, forward and backward: against one product of all rows with
+all rows, against pytorch-metric-learning, and of tight clusters against random rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from caffe_metric import suite
+
+from benchmarks import blas
+from benchmarks.layers import OneLayer, labels_of, unit_rows
+from benchmarks.peers import metric_learning_loss
+from benchmarks.rows import Result, Row, timed_row
+from benchmarks.timing import Contender, interleave
+
+ROWS, DIM, IMAGES = 2048, 512, 4
+LIBRARY, PRODUCT, RANDOM = "pytorch-metric-learning", "one N×N×D product", "its time, random rows"
+PROMISE_TO_LIBRARY, PROMISE_TO_PRODUCT, PROMISE_TO_RANDOM = 0.2, 4.0, 1.5
+# Clusters whose rows differ by a thousandth of their norm: so many.
+CLUSTERS = (7, ROWS // IMAGES)
+
+# type: parameters.
+LOSSES = {
+    "BatchContrastiveLoss": "",
+    "MultiSimilarityLoss": "",
+    "CircleLoss": "",
+    "SupConLoss": "",
+    "LiftedStructureLoss": "form: SONG",
+    "LiftedStructureLoss GENERALIZED": "form: GENERALIZED",
+}
+
+
+def layer(name: str, features: np.ndarray, labels: np.ndarray) -> OneLayer:
+    kind = name.split()[0]
+    body = f"{suite.find(kind).field} {{ {LOSSES[name]} }}"
+    return OneLayer(kind, body, {"features": features, "labels": labels})
+
+
+def clusters(count: int, seed: int = 11) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of so many tight clusters, and which of them each is of."""
+    labels = np.arange(ROWS) % count
+    noise = unit_rows(ROWS, DIM, seed)
+    return unit_rows(count, DIM)[labels] + np.float32(1e-3) * noise, labels.astype(np.float32)
+
+
+def run(threads: int, quick: bool) -> Result:
+    result = Result()
+    for name in LOSSES:
+        result.rows += _rows(name, threads, quick)
+    return result
+
+
+def _rows(name: str, threads: int, quick: bool) -> list[Row]:
+    features, labels = unit_rows(ROWS, DIM), labels_of(ROWS, IMAGES)
+    size = f"N = {ROWS}, D = {DIM}, {IMAGES} a class"
+    contenders = [
+        layer(name, features, labels).contender("ours"),
+        Contender(PRODUCT, blas.product(ROWS, ROWS, DIM)),
+    ]
+    contenders += [
+        layer(name, *clusters(count)).contender(f"{count} clusters") for count in CLUSTERS
+    ]
+    missing = ""
+    try:
+        contenders.append(metric_learning_loss(LIBRARY, threads, name, features, labels))
+    except ImportError as error:
+        missing = str(error)
+    times = interleave(contenders, threads, 1 if quick else 4)
+    alone = threads == 1
+    rows = [
+        timed_row(
+            name, size, times, "ours", PRODUCT, PROMISE_TO_PRODUCT if alone else None, threads
+        )
+    ]
+    promise = PROMISE_TO_LIBRARY if alone else None
+    if missing:
+        rows.append(Row(name, size, LIBRARY, promise=promise, threads=threads, missing=missing))
+    else:
+        rows.append(timed_row(name, size, times, "ours", LIBRARY, promise, threads))
+    for count in CLUSTERS:
+        row = timed_row(
+            name,
+            f"N = {ROWS}, {count} tight clusters",
+            {RANDOM: times["ours"], **times},
+            f"{count} clusters",
+            RANDOM,
+            PROMISE_TO_RANDOM if alone else None,
+            threads,
+        )
+        rows.append(row)
+    return rows
