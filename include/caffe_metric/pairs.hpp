@@ -13,7 +13,7 @@ struct PairSums {
 
   double mean_same() const { return same > 0 ? of_same / same : 0; }
   double mean_others() const { return others > 0 ? of_others / others : 0; }
-  bool is_finite() const {
+  CAFFE_METRIC_HD bool is_finite() const {
     const double sum = of_same + of_others;
     return sum - sum == 0;
   }
