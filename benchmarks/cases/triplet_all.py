@@ -12,7 +12,9 @@ DIM, IMAGES = 512, 4
 MARGIN = 0.2
 LIBRARY = "pytorch-metric-learning"
 PRODUCT = "one N×N×D product"
-PROMISE_TO_LIBRARY, PROMISE_TO_PRODUCT = 0.05, 4.0
+PROMISE_TO_LIBRARY = 0.05
+# On one core, and on all of an idle machine.
+PROMISE_TO_PRODUCT, PROMISE_ON_ALL = 4.0, 3.0
 BODY = f"triplet_loss_param {{ mining: ALL margin: {MARGIN:g} }}"
 
 
@@ -50,5 +52,5 @@ def _against_product(rows: int, threads: int, seconds: float) -> Row:
     ]
     times = interleave(contenders, threads, seconds)
     size = f"N = {rows}, D = {DIM}, {IMAGES} a class"
-    promise = PROMISE_TO_PRODUCT if threads == 1 else None
+    promise = PROMISE_TO_PRODUCT if threads == 1 else PROMISE_ON_ALL
     return timed_row("TripletLoss ALL", size, times, "ours", PRODUCT, promise, threads)

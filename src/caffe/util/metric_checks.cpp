@@ -86,7 +86,7 @@ uint64_t draw_key() {
   template void check_blobs(const string& title,                             \
                             const vector<shared_ptr<Blob<Dtype>>>& blobs,    \
                             const vector<vector<int>>& shapes)
-INSTANTIATE(float);  // NOLINT(readability/function)
+INSTANTIATE(float);   // NOLINT(readability/function)
 INSTANTIATE(double);  // NOLINT(readability/function)
 #undef INSTANTIATE
 
