@@ -1,14 +1,21 @@
 """`caffe-metric mine`: triplets for a whole data set, by its embeddings.
 
-For each image (the anchor) a positive of its class at random, and as negatives images of other
-classes that are near: `semihard` ones are farther than the positive, but by less than --margin;
-`hard` ones are the nearest. Distance is the squared one of unit vectors. Nearest neighbours come
-from FAISS where it is installed (pip install faiss-cpu), else from an exact search.
+For each image (the anchor) a positive of its class at random, and negatives among the --neighbours
+images of other classes that are nearest to it, however many images its own class has:
 
--o gets a line `ANCHOR POSITIVE NEGATIVE ...` for each triplet, by the names in F.npz (with tabs
-between names that hold blanks). --list gets
-the same images as `FILE LABEL` lines, group by group, for `caffe-metric convert`: a Data layer then
-reads groups of 2 + num_negatives rows, as TripletLoss with one bottom takes them.
+  semihard, facenet  at random, farther than the positive, but by less than --margin
+  vgg                at random, nearer than the positive's distance plus --margin
+  hard               the nearest
+
+Distance is the squared one of unit vectors. Neighbours come from FAISS where it is installed (pip
+install faiss-cpu), exactly up to 100,000 rows and in the nearest clusters beyond; else from an
+exact search.
+
+-o triplets.npy gets the row numbers, int32 [T, 2 + negatives]: `caffe-metric train --triplets`
+draws its batches from them. -o triplets.txt gets a line `ANCHOR POSITIVE NEGATIVE ...` for each
+triplet, by the names in F.npz (with tabs between names that hold blanks). --list gets the same
+images as `FILE LABEL` lines, group by group, for `caffe-metric convert`: a Data layer then reads
+groups of 2 + num_negatives rows, as TripletLoss with one bottom takes them.
 """
 
 from __future__ import annotations
@@ -28,7 +35,7 @@ from caffe_metric.support.text import write_text
 
 def add_arguments(parser):
     parser.add_argument("file", metavar="F.npz", help="embeddings, labels and names, by `extract`")
-    parser.add_argument("-o", dest="out", required=True, metavar="triplets.txt")
+    parser.add_argument("-o", dest="out", required=True, metavar="triplets.npy or .txt")
     parser.add_argument("--list", metavar="L.txt", help="also the images in order, with labels")
     parser.add_argument("--strategy", choices=STRATEGIES, default="semihard")
     parser.add_argument("--margin", type=finite, default=0.2)
