@@ -15,10 +15,13 @@ import dataclasses
 import json
 import os
 
-from caffe_metric.gradients.check import FAIL, PROBES, TOLERANCE, UNCLEAR, gradcheck
-from caffe_metric.support.arguments import finite, natural, positive
-from caffe_metric.support.errors import UserError
-from caffe_metric.support.files import replacing
+# Many small products are faster on one core; NumPy's and Caffe's libraries read it as they load.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from caffe_metric.gradients.check import FAIL, PROBES, TOLERANCE, UNCLEAR, gradcheck  # noqa: E402
+from caffe_metric.support.arguments import finite, natural, positive  # noqa: E402
+from caffe_metric.support.errors import UserError  # noqa: E402
+from caffe_metric.support.files import replacing  # noqa: E402
 
 
 def add_arguments(parser) -> None:
@@ -38,8 +41,6 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> int:
-    # Its many small products are faster on one core, and leave the others to others.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     findings = gradcheck(
         args.net,
         layer=args.layer,
