@@ -13,7 +13,7 @@ EXAMPLES = {
     "margin": Path("examples/03_margin"),
 }
 # name: the database its net reads. Its loss stands in NAME.prototxt of LOSSES.
-LOSSES = Path("examples/09_losses")
+LOSSES = Path("examples/11_losses")
 OF_LOSSES = {
     "softmax": "train_random.lmdb",
     "contrastive": "train_pk.lmdb",
