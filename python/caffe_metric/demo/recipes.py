@@ -45,7 +45,7 @@ def examples(root: Path) -> list[Recipe]:
 
 
 def losses(root: Path) -> list[Recipe]:
-    """The LeNet and solver of example 01 with each loss of example 09, the same steps."""
+    """The LeNet and solver of example 01 with each loss of example 11, the same steps."""
     solver = (root / EXAMPLES["triplet"] / "solver.prototxt").read_text()
     trunk = _net(root / EXAMPLES["triplet"]).partition('layer {\n  name: "norm"')[0]
     made = []
