@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "caffe_metric/macros.hpp"
+#include "caffe_metric/vector_ops.hpp"
 
 // What the threads of one block do together. Every function here is called by
 // all kBlockThreads threads of a block, and gives each of them its result.
@@ -29,6 +30,13 @@ struct Least {
   template <typename T>
   CAFFE_METRIC_HD T operator()(T a, T b) const {
     return b < a ? b : a;
+  }
+};
+
+struct Greatest {
+  template <typename T>
+  CAFFE_METRIC_HD T operator()(T a, T b) const {
+    return b > a ? b : a;
   }
 };
 
@@ -77,6 +85,20 @@ __device__ double block_norm(int n, const T* x) {
     sum += static_cast<double>(x[k]) * x[k];
   }
   return sqrt(block_sum(sum));
+}
+
+// The same, in double only where vector_ops.hpp's norm() is.
+template <typename T>
+__device__ T block_row_norm(int n, const T* x) {
+  const T square = block_dot(n, x, x);
+  if (is_safe_square(square)) {
+    return sqrt(square);
+  }
+  double sum = 0;
+  for (int k = threadIdx.x; k < n; k += kBlockThreads) {
+    sum += static_cast<double>(x[k]) * x[k];
+  }
+  return norm_of_square<T>(block_sum(sum));
 }
 
 // The sum of `count` over the threads before this one; *total, over all.

@@ -31,6 +31,27 @@ CAFFE_METRIC_HD int label_index(T label, int classes) {
   return is_label(label, classes) ? static_cast<int>(label) : -1;
 }
 
+// Which labels a batch may have. A row with an ignored label has no target.
+template <typename T>
+struct LabelRule {
+  int classes;
+  int ignore_negative;  // all integers < 0
+  int has_ignored;
+  T ignored;
+};
+
+template <typename T>
+CAFFE_METRIC_HD LabelRule<T> label_rule(int classes) {
+  const LabelRule<T> rule = {classes, 0, 0, 0};
+  return rule;
+}
+
+template <typename T>
+CAFFE_METRIC_HD bool is_ignored(const LabelRule<T>& rule, T label) {
+  return (rule.has_ignored && label == rule.ignored) ||
+         (rule.ignore_negative && label < 0 && label == std::floor(label));
+}
+
 }  // namespace caffe_metric
 
 #endif  // CAFFE_METRIC_LABELS_HPP_

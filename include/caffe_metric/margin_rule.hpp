@@ -6,13 +6,15 @@
 #include "caffe_metric/macros.hpp"
 #include "caffe_metric/vector_ops.hpp"
 
-// The target logit of MarginInnerProduct. Every logit is scale * r * c_j with
-// c_j the cosine of the feature x and class j's unit weights, and r = ||x|| or
-// 1; the target's is scale * r * f(c) instead:
+// The logits of MarginInnerProduct and MarginSoftmaxLoss. Every logit is
+// scale * r * c_j with c_j the cosine of the feature x and class j's weights,
+// and r = ||x|| or 1; the target's is scale * r * f(c) instead:
 //
 //   A-Softmax  f = (lambda c + psi(c)) / (1 + lambda),
 //              psi = (-1)^k cos(m theta) - 2k, k = floor(m theta / pi)
 //                                           Liu et al. 2017, eq. 7 and sec. 4
+//   L-Softmax  the same f, and all logits times ||w_j|| (normalize_weights is
+//              false)                       Liu et al. 2016, eq. 4 to 6
 //   ArcFace    f = cos(theta + angular_margin)      Deng et al. 2019, eq. 3
 //   CosFace    f = c - cosine_margin                Wang et al. 2018, eq. 4
 //
@@ -131,6 +133,93 @@ CAFFE_METRIC_HD FeatureGradient<T> reference_gradient(const TargetRule<T>& rule,
   const FeatureGradient<T> gradient = {
       share * of_weight + rule.lambda / (1 + rule.lambda), share * of_x * norm};
   return gradient;
+}
+
+// How a layer makes the logit of a target.
+template <typename T>
+struct TargetOptions {
+  TargetRule<T> rule;
+  T scale;
+  int margin;              // whether the rule is applied at all
+  int reference;           // whether gradient is REFERENCE
+  int normalize_features;  // r = 1
+  int normalize_weights;   // 0: times ||w_y||
+};
+
+// What the target's cosine is multiplied by; 0 for a zero feature.
+template <typename T>
+CAFFE_METRIC_HD T target_length(const TargetOptions<T>& options, T norm,
+                                T weight_norm) {
+  const T radius = options.normalize_features && norm > 0 ? T(1) : norm;
+  return options.scale * radius *
+         (options.normalize_weights ? T(1) : weight_norm);
+}
+
+template <typename T>
+struct Target {
+  T cosine, logit;
+};
+
+// From the logit without a margin; NaN stays NaN.
+template <typename T>
+CAFFE_METRIC_HD Target<T> make_target(const TargetOptions<T>& options, T plain,
+                                      T norm, T weight_norm) {
+  const T length = target_length(options, norm, weight_norm);
+  Target<T> target;
+  // 0 * plain: NaN weights show beside a zero feature, too.
+  target.cosine = length == 0 ? 0 * plain : plain / length;
+  if (target.cosine > 1) {
+    target.cosine = 1;
+  } else if (target.cosine < -1) {
+    target.cosine = -1;
+  }
+  target.logit = options.margin
+                     ? length * target_curve(options.rule, target.cosine).value
+                     : plain;
+  return target;
+}
+
+// Of the target's logit over scale * r * (||w|| or 1).
+template <typename T>
+CAFFE_METRIC_HD FeatureGradient<T> target_gradient(
+    const TargetOptions<T>& options, T cosine, T norm) {
+  if (!options.margin) {
+    const FeatureGradient<T> plain = {1, 0};
+    return plain;
+  }
+  return options.reference
+             ? reference_gradient(options.rule, cosine, norm)
+             : exact_gradient(target_curve(options.rule, cosine), cosine);
+}
+
+// Whether `semihard` lets a row have its gradient: it is wrong with the margin
+// and, if m > 1, right without it. Right is the argmax, lowest index on a tie;
+// before and after are the greatest logits of the classes below and above y.
+template <typename T>
+CAFFE_METRIC_HD bool is_right(T target, T before, T after) {
+  return before < target && after <= target;
+}
+
+template <typename T>
+CAFFE_METRIC_HD bool is_semihard(const TargetRule<T>& rule, T logit, T plain,
+                                 T before, T after) {
+  return !is_right(logit, before, after) &&
+         (rule.m == 1 || is_right(plain, before, after));
+}
+
+// An update of own_update: what element k of the weights and of the momentum
+// become, diff less `along` w being the gradient.
+template <typename T>
+struct Update {
+  T rate, momentum, decay;
+};
+
+template <typename T>
+CAFFE_METRIC_HD void update_element(const Update<T>& update, T along, T diff,
+                                    T* weight, T* momentum) {
+  const T gradient = diff - along * *weight + update.decay * *weight;
+  *momentum = update.momentum * *momentum + update.rate * gradient;
+  *weight -= *momentum;
 }
 
 // A weight row is left as it is if its squared norm is 1 to rounding: scaling

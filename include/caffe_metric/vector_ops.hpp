@@ -33,6 +33,20 @@ inline T sum_terms(int n, const Term& term) {
   return sum;
 }
 
+// Whether a sum of squares has neither overflowed nor lost small terms.
+template <typename T>
+CAFFE_METRIC_HD bool is_safe_square(T square) {
+  const T least = sizeof(T) == sizeof(float) ? T(1e-30) : T(1e-290);
+  return square >= least && square - square == 0;
+}
+
+template <typename T>
+CAFFE_METRIC_HD T norm_of_square(double square) {
+  const double least = sizeof(T) == sizeof(float) ? 1.17549435e-38 : 1e-300;
+  const double norm = std::sqrt(square);
+  return norm < least ? T(0) : static_cast<T>(norm);
+}
+
 template <typename T>
 inline T sum(int n, const T* x) {
   return sum_terms<T>(n, [=](int k) { return x[k]; });
@@ -119,6 +133,17 @@ inline T squared_norm(int n, const T* x) {
   return dot(n, x, x);
 }
 
+// ||x||. In double where the squares overflow or vanish, so that a finite row
+// has a finite norm; 0 where its inverse would not be finite.
+template <typename T>
+inline T norm(int n, const T* x) {
+  const T square = squared_norm(n, x);
+  return is_safe_square(square)
+             ? std::sqrt(square)
+             : norm_of_square<T>(sum_terms<double>(
+                   n, [=](int k) { return static_cast<double>(x[k]) * x[k]; }));
+}
+
 // ||x - y||^2
 template <typename T>
 inline T squared_distance(int n, const T* x, const T* y) {
@@ -139,6 +164,14 @@ inline void add_scaled(int n, T a, const T* x, T* y) {
   }
 }
 
+// y = a x; y may be x. Not BLAS's, which takes NaN for 0 here and there.
+template <typename T>
+inline void scale(int n, T a, const T* x, T* y) {
+  for (int k = 0; k < n; ++k) {
+    y[k] = a * x[k];
+  }
+}
+
 template <typename T>
 CAFFE_METRIC_HD bool is_finite(T x) {
   return x - x == 0;
@@ -152,6 +185,28 @@ inline bool all_finite(int n, const T* x) {
 template <typename T>
 CAFFE_METRIC_HD T larger(T a, T b) {
   return a > b ? a : b;
+}
+
+// The greatest of x[0 ... n) and `start`.
+template <typename T>
+inline T greatest(int n, const T* x, T start) {
+  T lane[kLanes];
+  for (int l = 0; l < kLanes; ++l) {
+    lane[l] = start;
+  }
+  int k = 0;
+  for (; k + kLanes <= n; k += kLanes) {
+    for (int l = 0; l < kLanes; ++l) {
+      lane[l] = larger(x[k + l], lane[l]);
+    }
+  }
+  for (; k < n; ++k) {
+    lane[0] = larger(x[k], lane[0]);
+  }
+  for (int l = 1; l < kLanes; ++l) {
+    lane[0] = larger(lane[l], lane[0]);
+  }
+  return lane[0];
 }
 
 template <typename T>

@@ -1,8 +1,5 @@
 #include "caffe_metric/norm.hpp"
 
-#include <cmath>
-#include <vector>
-
 #include "arrays.hpp"
 #include "bindings.hpp"
 
@@ -20,27 +17,11 @@ static Array<T> norm_forward(const Array<T>& x, T eps, Array<T> y) {
   T* out = y.mutable_data();
   T* norm = norms.mutable_data();
   py::gil_scoped_release release;
-  // In double, a float's square neither overflows nor underflows.
-  std::vector<double> squares(inner);
-  std::vector<T> factors(inner);
-  for (int i = 0; i < num; ++i) {
-    squares.assign(inner, 0.);
-    const T* row = in;
-    for (int c = 0; c < channels; ++c) {
-      for (int s = 0; s < inner; ++s) {
-        const double value = *row++;
-        squares[s] += value * value;
-      }
-    }
-    for (int s = 0; s < inner; ++s) {
-      *norm = std::sqrt(squares[s]);
-      factors[s] = norm_factor(*norm++, eps);
-    }
-    for (int c = 0; c < channels; ++c) {
-      for (int s = 0; s < inner; ++s) {
-        *out++ = *in++ * factors[s];
-      }
-    }
+  NormRoom<T> room(inner);
+  const py::ssize_t item = static_cast<py::ssize_t>(channels) * inner;
+  for (py::ssize_t i = 0; i < num; ++i) {
+    norm_item(channels, inner, eps, in + i * item, out + i * item,
+              norm + i * inner, &room);
   }
   return norms;
 }
@@ -57,22 +38,11 @@ static void norm_backward(const Array<T>& y, const Array<T>& norms, T eps,
   const T* diff = dy.data();
   T* out = dx.mutable_data();
   py::gil_scoped_release release;
-  std::vector<T> dots(inner), factors(inner);
-  for (int i = 0; i < num; ++i) {
-    dots.assign(inner, T(0));
-    for (int s = 0; s < inner; ++s) {
-      factors[s] = norm_gradient_factor(*norm++, eps);
-    }
-    for (int k = 0, c = 0; c < channels; ++c) {
-      for (int s = 0; s < inner; ++s, ++k) {
-        dots[s] += diff[k] * value[k];
-      }
-    }
-    for (int c = 0; c < channels; ++c) {
-      for (int s = 0; s < inner; ++s) {
-        *out++ = norm_gradient(*diff++, dots[s], *value++, factors[s]);
-      }
-    }
+  NormRoom<T> room(inner);
+  const py::ssize_t item = static_cast<py::ssize_t>(channels) * inner;
+  for (py::ssize_t i = 0; i < num; ++i) {
+    norm_item_gradient(channels, inner, eps, value + i * item, norm + i * inner,
+                       diff + i * item, out + i * item, &room);
   }
 }
 

@@ -16,7 +16,8 @@ class MarginInnerProductLayer(MetricLayer):
     """Logits from the angles of a feature and the classes, the label's made harder by a margin.
 
     bottom 0  features, M x K after `axis`
-    bottom 1  labels, M, integers in [0, num_output)
+    bottom 1  labels, M, integers in [0, num_output); with ignore_negative_labels also negative
+              ones, of rows without a margin
     top 0     logits, M x num_output
     top 1     optional: lambda
     blob 0    weights, num_output x K; a TRAIN forward scales their rows to length 1, in place
@@ -26,7 +27,9 @@ class MarginInnerProductLayer(MetricLayer):
     scale r (lambda c + psi) / (1 + lambda), psi = (-1)^k cos(m theta) - 2k, k = floor(m theta / pi)
     (SphereFace, Liu et al. 2017, equations 6 to 8), or scale r (cos(theta + angular_margin) -
     cosine_margin), angles in radians (ArcFace, Deng et al. 2019; CosFace, Wang et al. 2018).
-    r = ||x||, or 1 with normalize_features. lambda = max(base (1 + gamma t)^-power, lambda_min).
+    r = ||x||, or 1 with normalize_features; without normalize_weights every logit is times the
+    length of its row, too (L-Softmax, Liu et al. 2016).
+    lambda = max(base (1 + gamma t)^-power, lambda_min).
 
     A Python layer cannot set the learning rate of t, so its prototxt does:
 
@@ -39,24 +42,29 @@ class MarginInnerProductLayer(MetricLayer):
     """
 
     MESSAGE = "MarginInnerProductParameter"
+    MOST_TOPS = 2
 
     def configure(self, bottom, top):
         p = self.parameters
-        if len(bottom) != 2 or not 1 <= len(top) <= 2:
+        if len(bottom) != 2 or not 1 <= len(top) <= self.MOST_TOPS:
             raise ValueError(
                 f"has {len(bottom)} bottoms and {len(top)} tops, must have 2 bottoms "
-                "(features, labels) and 1 or 2 tops"
+                f"(features, labels) and 1 to {self.MOST_TOPS} tops"
             )
         self._check_parameters()
         self._features = self._width(bottom[0])
-        weights = (p.num_output, self._features)
-        if self.add_blobs(weights, *[(1,)] * p.persist_iteration):
+        self.loaded = not self.add_blobs(*self._blob_shapes())
+        if not self.loaded:
             self.fill(self.blobs[0].data, p.weight_filler, "weight_filler")
             if p.persist_iteration:
                 self.blobs[1].data[...] = p.iteration
         self._iteration = None
         if p.triplet:
             self.log(f"{self.title}: triplet: its weights should have lr_mult 0 and decay_mult 0")
+
+    def _blob_shapes(self) -> list[tuple[int, ...]]:
+        weights = (self.parameters.num_output, self._features)
+        return [weights, (1,)] if self.parameters.persist_iteration else [weights]
 
     def _check_parameters(self):
         p = self.parameters
@@ -72,10 +80,11 @@ class MarginInnerProductLayer(MetricLayer):
         additive = p.angular_margin != 0 or p.cosine_margin != 0
         if additive and p.type != "SINGLE":
             raise ValueError(f"angular_margin and cosine_margin need type SINGLE, it is {p.type}")
-        if p.gradient == "REFERENCE" and (p.normalize_features or p.scale != 1 or additive):
+        plain = p.normalize_weights and not p.normalize_features and p.scale == 1
+        if p.gradient == "REFERENCE" and (additive or not plain):
             raise ValueError(
                 "gradient REFERENCE excludes normalize_features, scale, angular_margin and "
-                "cosine_margin"
+                "cosine_margin, and needs normalize_weights"
             )
 
     def _width(self, blob) -> int:
@@ -86,12 +95,16 @@ class MarginInnerProductLayer(MetricLayer):
         self._axis = axis % len(shape)
         return int(np.prod(shape[self._axis :], dtype=np.int64))
 
-    def shape(self, bottom, top):
-        width = self._width(bottom[0])
+    def _rows(self, blob) -> int:
+        """The number of features; their width must not change."""
+        width = self._width(blob)
         if width != self._features:
             raise ValueError(f"the features have width {width}, the weights {self._features}")
+        return int(np.prod(list(blob.shape)[: self._axis], dtype=np.int64))
+
+    def shape(self, bottom, top):
+        label_column(bottom[1], self._rows(bottom[0]))
         shape = [*list(bottom[0].shape)[: self._axis], self.parameters.num_output]
-        label_column(bottom[1], int(np.prod(shape[:-1], dtype=np.int64)))
         top[0].reshape(*shape)
         if len(top) > 1:
             top[1].reshape()
@@ -100,24 +113,38 @@ class MarginInnerProductLayer(MetricLayer):
         p = self.parameters
         x = bottom[0].data.reshape(-1, self._features)
         labels = label_column(bottom[1], len(x))
-        check_labels(labels, p.num_output)
-        self._labels = labels.astype(np.int64)
+        self._labels = self._read_labels(labels)
         train = self.phase == TRAIN
         lamda = rules.annealed_lambda(p, self._advance(train))
-        rule = (1, 0.0, 0.0, 0.0)  # the plain cosine
-        if train or p.margin_in_test:
-            rule = (WIDTH[p.type], lamda, p.angular_margin, p.cosine_margin)
+        rule = self._rule(lamda)
         weights = self.blobs[0].data
-        if train:
+        if train and p.normalize_weights:
             rules.scale_to_unit_rows(weights)
+        as_they_are = train or not p.normalize_weights
         logits = top[0].data.reshape(len(x), -1)
-        self._pass = rules.forward(p, rule, x, weights, self._labels, logits, train, self.rules)
+        self._pass = rules.forward(
+            p, rule, x, weights, self._labels, logits, as_they_are, self.rules
+        )
         self._wanted = None
         if p.semihard and (train or p.margin_in_test):
             self._wanted = rules.neither_easy_nor_hard(p, self._pass, logits, self._labels)
         if len(top) > 1:
             top[1].data[...] = lamda
         self._key = self.draw_key() if p.triplet else 0
+
+    def _rule(self, lamda: float) -> tuple[int, float, float, float]:
+        """Of the target: m, lambda and both margins."""
+        p = self.parameters
+        if self.phase == TRAIN or p.margin_in_test:
+            return WIDTH[p.type], lamda, p.angular_margin, p.cosine_margin
+        return 1, 0.0, 0.0, 0.0  # the plain cosine
+
+    def _read_labels(self, labels) -> np.ndarray:
+        """The labels as integers, -1 for a row that has none."""
+        none = labels < 0 if self.parameters.ignore_negative_labels else np.zeros(len(labels), bool)
+        none &= labels == np.floor(labels)
+        check_labels(np.where(none, 0, labels), self.parameters.num_output)
+        return np.where(none, -1, labels).astype(np.int64)
 
     def _advance(self, train: bool) -> int:
         """t of this forward pass; TEST does not count, and sees t in the blob that TRAIN writes."""
@@ -138,9 +165,9 @@ class MarginInnerProductLayer(MetricLayer):
         dx = bottom[0].diff.reshape(x.shape) if propagate_down[0] else None
         dw = None if p.triplet else self.blobs[0].diff
         top_diff = top[0].diff.reshape(len(x), -1)
-        rules.backward(p, self._pass, x, weights, self._labels, top_diff, dx, dw)
+        rules.backward(p, self._pass, x, weights, top_diff, dx, dw)
         if dx is not None and self._wanted is not None:
-            dx[~self._wanted] = 0
+            dx[~self._wanted & (self._labels >= 0)] = 0
         zero_others(propagate_down, bottom)
         if p.triplet:
             self.blobs[0].diff[...] = 0

@@ -26,6 +26,8 @@ class Pass:
     slope: np.ndarray  # f'(c)
     weight_norms: np.ndarray | None  # C, where the weights are not of unit length; 1 of a zero row
     rule: tuple  # m, lambda, angular margin, cosine margin
+    targets: tuple  # the rows that have a target, and their targets
+    target_norms: np.ndarray  # ||w_y||, without normalize_weights; else 1
 
 
 def annealed_lambda(parameters, t: int) -> float:
@@ -50,10 +52,11 @@ def forward(parameters, rule, x, weights, labels, logits, unit_weights: bool, ba
 
     parameters    fields of MarginInnerProductParameter
     rule          (m, lambda, angular margin, cosine margin), of the target
-    x             M x K, weights C x K, labels M integers
-    unit_weights  whether the rows of the weights have unit length; else they are divided by it
+    x             M x K, weights C x K, labels M integers, negative where a row has no target
+    unit_weights  whether the weights count as they are; else they are divided by their norms
     """
-    rows = np.arange(len(x))
+    rows = np.flatnonzero(labels >= 0)
+    targets = rows, labels[rows]
     norms = row_norms(x)
     np.matmul(x, weights.T, out=logits)
     weight_norms = None
@@ -61,40 +64,69 @@ def forward(parameters, rule, x, weights, labels, logits, unit_weights: bool, ba
         weight_norms = row_norms(weights)
         weight_norms[weight_norms == 0] = 1
         logits /= weight_norms
-    cosine = np.clip(divide(logits[rows, labels], norms), -1, 1)
+    target_norms = np.ones_like(norms)
+    if not parameters.normalize_weights:
+        target_norms[rows] = row_norms(weights[labels[rows]])
+    cosine = np.zeros_like(norms)
+    cosine[rows] = divide(logits[targets], norms[rows] * target_norms[rows])
+    np.clip(cosine, -1, 1, out=cosine)
     value, slope = backend.target_curve(*rule, cosine)
     factor = _row_factor(parameters, norms)
     if factor is not None:
         logits *= factor[:, None]
-    length = np.where(norms > 0, 1, norms) if parameters.normalize_features else norms
-    logits[rows, labels] = x.dtype.type(parameters.scale) * length * value
-    return Pass(norms, cosine, value, slope, weight_norms, rule)
+    found = Pass(norms, cosine, value, slope, weight_norms, rule, targets, target_norms)
+    logits[targets] = (target_length(parameters, found) * value)[rows]
+    return found
 
 
-def backward(parameters, found: Pass, x, weights, labels, top_diff, dx=None, dw=None) -> None:
+def backward(parameters, found: Pass, x, weights, top_diff, dx=None, dw=None) -> None:
     """Writes dx (M x K) and adds to dw (C x K), each where it is given.
 
     top_diff is changed on the way and restored.
     """
-    rows = np.arange(len(x))
-    target = top_diff[rows, labels].copy()
+    rows = found.targets[0]
+    target = np.zeros_like(found.norms)
+    target[rows] = top_diff[found.targets]
     reference = parameters.gradient == "REFERENCE"
     if reference:
         of_weight, of_feature = _reference_gradient(found)
     else:
         of_weight, of_feature = found.slope, found.value - found.cosine * found.slope
+    of_feature = target * of_feature * found.target_norms
     if dw is not None and reference:
         _add_products(top_diff, x, None, dw)
-    top_diff[rows, labels] = target * of_weight
+    top_diff[found.targets] = (target * of_weight)[rows]
     try:
         if dx is not None:
-            _feature_gradient(parameters, found, x, weights, top_diff, target * of_feature, dx)
+            _feature_gradient(parameters, found, x, weights, top_diff, of_feature, dx)
         if dw is not None and not reference:
             factor = _row_factor(parameters, found.norms)
             scaled = x if factor is None else factor[:, None] * x
-            _add_products(top_diff, scaled, weights, dw, found.weight_norms)
+            unit = weights if parameters.normalize_weights else None
+            _add_products(top_diff, scaled, unit, dw, found.weight_norms)
+            if unit is None:
+                _add_length_gradient(parameters, found, of_feature, weights, dw)
     finally:
-        top_diff[rows, labels] = target
+        top_diff[found.targets] = target[rows]
+
+
+def radius(parameters, norms):
+    """The length that a feature counts with; 0 for a zero feature."""
+    return np.where(norms > 0, 1, norms) if parameters.normalize_features else norms
+
+
+def target_length(parameters, found: Pass):
+    """What the targets' cosines are multiplied by."""
+    length = radius(parameters, found.norms) * found.target_norms
+    return found.norms.dtype.type(parameters.scale) * length
+
+
+def _add_length_gradient(parameters, found: Pass, of_feature, weights, dw) -> None:
+    """L-Softmax: the target's logit is longer with its weights, along them."""
+    rows, labels = found.targets
+    length = weights.dtype.type(parameters.scale) * radius(parameters, found.norms)
+    along = divide(length * of_feature, found.target_norms * found.target_norms)
+    np.add.at(dw, labels, along[rows, None] * weights[labels])
 
 
 def _row_factor(parameters, norms):
@@ -161,8 +193,7 @@ def neither_easy_nor_hard(parameters, found: Pass, logits, labels) -> np.ndarray
     best = logits.argmax(axis=1)
     wanted = best != labels
     if found.rule[0] > 1:
-        length = np.where(found.norms > 0, 1, 0) if parameters.normalize_features else found.norms
-        plain = logits.dtype.type(parameters.scale) * length * found.cosine
+        plain = target_length(parameters, found) * found.cosine
         other = logits[rows, best]
         wanted &= (plain > other) | ((plain == other) & (labels < best))
     return wanted
@@ -171,7 +202,8 @@ def neither_easy_nor_hard(parameters, found: Pass, logits, labels) -> np.ndarray
 def place_samples(x, weights, labels, key: int, backend) -> None:
     """Easy Triplet: half of the batch's classes are given the unit feature of their last sample."""
     classes, last = np.unique(labels[::-1], return_index=True)
-    last = len(labels) - 1 - last
+    last = (len(labels) - 1 - last)[classes >= 0]
+    classes = classes[classes >= 0]
     norms = row_norms(x)[last]
     chosen = backend.coin(key, classes) & (norms > 0)
     weights[classes[chosen]] = x[last[chosen]] / norms[chosen, None]

@@ -1,4 +1,3 @@
-#include <cmath>
 #include <vector>
 
 #include "caffe/layers/norm_layer.hpp"
@@ -37,32 +36,14 @@ void NormLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
 template <typename Dtype>
 void NormLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
                                    const vector<Blob<Dtype>*>& top) {
-  // In double, the square of a float neither overflows nor underflows.
-  vector<double> squares(inner_num_);
-  vector<Dtype> factors(inner_num_);
+  caffe_metric::NormRoom<Dtype> room(inner_num_);
+  const int item = channels_ * inner_num_;
   const Dtype* x = bottom[0]->cpu_data();
   Dtype* y = top[0]->mutable_cpu_data();
   Dtype* norms = norms_.mutable_cpu_data();
   for (int i = 0; i < outer_num_; ++i) {
-    squares.assign(inner_num_, 0.);
-    for (int c = 0; c < channels_; ++c) {
-      for (int s = 0; s < inner_num_; ++s) {
-        const double value = x[c * inner_num_ + s];
-        squares[s] += value * value;
-      }
-    }
-    for (int s = 0; s < inner_num_; ++s) {
-      norms[s] = std::sqrt(squares[s]);
-      factors[s] = caffe_metric::norm_factor(norms[s], eps_);
-    }
-    for (int c = 0; c < channels_; ++c) {
-      for (int s = 0; s < inner_num_; ++s) {
-        y[c * inner_num_ + s] = x[c * inner_num_ + s] * factors[s];
-      }
-    }
-    x += channels_ * inner_num_;
-    y += channels_ * inner_num_;
-    norms += inner_num_;
+    caffe_metric::norm_item(channels_, inner_num_, eps_, x + i * item,
+                            y + i * item, norms + i * inner_num_, &room);
   }
 }
 
@@ -73,32 +54,16 @@ void NormLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
   if (!propagate_down[0]) {
     return;
   }
-  vector<Dtype> dots(inner_num_);
-  vector<Dtype> factors(inner_num_);
+  caffe_metric::NormRoom<Dtype> room(inner_num_);
+  const int item = channels_ * inner_num_;
   const Dtype* y = top[0]->cpu_data();
   const Dtype* dy = top[0]->cpu_diff();
   const Dtype* norms = norms_.cpu_data();
   Dtype* dx = bottom[0]->mutable_cpu_diff();
   for (int i = 0; i < outer_num_; ++i) {
-    dots.assign(inner_num_, Dtype(0));
-    for (int c = 0; c < channels_; ++c) {
-      for (int s = 0; s < inner_num_; ++s) {
-        dots[s] += dy[c * inner_num_ + s] * y[c * inner_num_ + s];
-      }
-    }
-    for (int s = 0; s < inner_num_; ++s) {
-      factors[s] = caffe_metric::norm_gradient_factor(norms[s], eps_);
-    }
-    for (int c = 0; c < channels_; ++c) {
-      for (int s = 0; s < inner_num_; ++s) {
-        const int k = c * inner_num_ + s;
-        dx[k] = caffe_metric::norm_gradient(dy[k], dots[s], y[k], factors[s]);
-      }
-    }
-    y += channels_ * inner_num_;
-    dy += channels_ * inner_num_;
-    dx += channels_ * inner_num_;
-    norms += inner_num_;
+    caffe_metric::norm_item_gradient(channels_, inner_num_, eps_, y + i * item,
+                                     norms + i * inner_num_, dy + i * item,
+                                     dx + i * item, &room);
   }
 }
 
