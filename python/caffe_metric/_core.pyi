@@ -256,6 +256,15 @@ def products_gradient(x: Float32, u: Rows, v: Rows, w: Float32, gradient: Float3
 
 @overload
 def products_gradient(x: Float64, u: Rows, v: Rows, w: Float64, gradient: Float64) -> None: ...
+def draw_classes(key: int, classes: int, count: int, batch: Rows) -> Rows:
+    """The classes that meet, ascending: those of the batch and drawn ones, `count` in all."""
+
+@overload
+def exponentials(z: Float32, shift: Float32) -> Float64:
+    """z (N x C) becomes exp(z - shift), shift being a number a row; the rows' sums."""
+
+@overload
+def exponentials(z: Float64, shift: Float64) -> Float64: ...
 @overload
 def target_curve(
     m: int, lambda_: float, angular_margin: float, cosine_margin: float, c: Float32

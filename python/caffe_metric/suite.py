@@ -143,6 +143,17 @@ SPHEREFACE = (
     "Liu, Wen, Yu, Li, Raj, Song: SphereFace: Deep Hypersphere Embedding for Face Recognition. "
     "CVPR 2017, arXiv:1704.08063."
 )
+LARGE_MARGIN = (
+    "Liu, Wen, Yu, Yang: Large-Margin Softmax Loss for Convolutional Neural Networks. ICML 2016, "
+    "arXiv:1612.02295."
+)
+PARTIAL_FC = (
+    "An, Zhu, Gao, Xiao, Zhao, Feng, Wu, Qin, Zhang, Zhang, Fu: Partial FC: Training 10 Million "
+    "Identities on a Single Machine. ICCVW 2021, arXiv:2010.05222."
+)
+ONLINE_SOFTMAX = (
+    "Milakov, Gimelshein: Online normalizer calculation for softmax. arXiv:1805.02867 (2018)."
+)
 ARCFACE = (
     "Deng, Guo, Xue, Zafeiriou: ArcFace: Additive Angular Margin Loss for Deep Face Recognition. "
     "CVPR 2019, arXiv:1801.07698."
@@ -288,7 +299,33 @@ LAYERS = (
             "power": 1,
             "lambda_min": 5,
         },
-        papers=(SPHEREFACE, ARCFACE, COSFACE),
+        papers=(SPHEREFACE, LARGE_MARGIN, ARCFACE, COSFACE),
+    ),
+    Layer(
+        "MarginSoftmaxLoss",
+        bottoms=BATCH,
+        tops=("loss",),
+        further=("lambda", "accuracy"),
+        message="MarginSoftmaxLossParameter",
+        field="margin_softmax_loss_param",
+        also=(("margin_inner_product_param", "MarginInnerProductParameter"),),
+        blobs=lambda parameters: (
+            1 + bool(parameters.persist_iteration) + (2 if parameters.own_update else 0)
+        ),
+        # The count; with own_update, the momentum and the rate.
+        state_blobs=(1, 2, 3),
+        head=True,
+        counts=True,
+        rules=("softmax_rule", "margin_rule", "class_sampling", "exponential"),
+        example={
+            "num_output": 1000000,
+            "weight_filler": {"type": "gaussian", "std": 0.01},
+            "normalize_features": True,
+            "scale": 64,
+            "cosine_margin": 0.35,
+            "sample_rate": 0.1,
+        },
+        papers=(SPHEREFACE, LARGE_MARGIN, ARCFACE, COSFACE, PARTIAL_FC, ONLINE_SOFTMAX),
     ),
     _with_memory(
         "BatchContrastiveLoss",

@@ -75,12 +75,37 @@ def margin_cases():
         {"semihard": True, "type": "DOUBLE"},
         {"triplet": True, "type": "TRIPLE"},
         {"persist_iteration": False},
+        {"normalize_weights": False, "type": "TRIPLE", "base": 1.0, "scale": 2.0},
+        {"normalize_weights": False, "normalize_features": True, "type": "DOUBLE"},
     ]
     for given in options:
         name = "-".join(f"{key}={value}" for key, value in given.items())
         bottoms = {"x": np.float32(rng.normal(size=(6, 5))), "y": np.arange(6) % 4}
         parameters = {"num_output": 4, "weight_filler": FILLER, **given}
         yield name, parameters, bottoms, unit_rows(rng, 4, 5)
+
+
+def margin_softmax_cases():
+    rng = np.random.default_rng(8)
+    options = [
+        {"type": kind, "base": 2.0, "keep_logits": keep}
+        for kind in ("SINGLE", "DOUBLE", "TRIPLE", "QUADRUPLE")
+        for keep in ("ALWAYS", "NEVER")
+    ]
+    options += [
+        {"type": "QUADRUPLE", "base": 50.0, "gamma": 0.3, "lambda_min": 2.0},
+        {"normalize_features": True, "scale": 16.0, "angular_margin": 0.5},
+        {"normalize_features": True, "scale": 16.0, "cosine_margin": 0.35},
+        {"type": "TRIPLE", "normalize_weights": False, "base": 1.0, "label_smoothing": 0.2},
+        {"semihard": True, "type": "DOUBLE"},
+        {"sample_rate": 0.6, "type": "DOUBLE"},
+        {"persist_iteration": False, "label_smoothing": 0.1},
+    ]
+    for given in options:
+        name = "-".join(f"{key}={value}" for key, value in given.items())
+        bottoms = {"x": np.float32(rng.normal(size=(6, 5))), "y": np.arange(6) % 4}
+        parameters = {"num_output": 9, "weight_filler": FILLER, **given}
+        yield name, parameters, bottoms, unit_rows(rng, 9, 5)
 
 
 def norm_cases():
@@ -128,6 +153,7 @@ MAKERS = {
     "TripletLoss": triplet_cases,
     "RankHardLoss": rank_cases,
     "MarginInnerProduct": margin_cases,
+    "MarginSoftmaxLoss": margin_softmax_cases,
 }
 
 

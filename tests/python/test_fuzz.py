@@ -88,6 +88,8 @@ def margin_parameters(rng):
             "margin_in_test": lambda: bool(rng.integers(2)),
             "normalize_features": lambda: bool(rng.integers(2)),
             "scale": lambda: choose(rng, [1.0, 30.0], [0.0, -1.0]),
+            "normalize_weights": lambda: bool(rng.integers(2)),
+            "ignore_negative_labels": lambda: bool(rng.integers(2)),
         },
     )
     if rng.random() < 0.2:
@@ -97,6 +99,19 @@ def margin_parameters(rng):
     given["num_output"] = choose(rng, [1, 2, 5, 33], [0])
     given["weight_filler"] = FILLER
     return given
+
+
+def margin_softmax_parameters(rng):
+    given = {
+        "sample_rate": lambda: choose(rng, [1.0, 0.5, 0.01], [0.0, -1.0, 1.5]),
+        "label_smoothing": lambda: choose(rng, [0.0, 0.1, 0.9], [-0.1, 1.0]),
+        "keep_logits": lambda: choose(rng, ["AUTO", "ALWAYS", "NEVER"], [3]),
+        "own_update": lambda: bool(rng.integers(2)),
+        "update_rate": lambda: choose(rng, [0.0, 0.1], [-1.0]),
+        "update_momentum": lambda: choose(rng, [0.0, 0.9], [-0.1, 1.0]),
+        "update_decay": lambda: choose(rng, [0.0, 0.01], [-1.0]),
+    }
+    return {**margin_parameters(rng), **some(rng, given)}
 
 
 def norm_parameters(rng):
@@ -146,6 +161,7 @@ MAKERS = {
     "TripletLoss": triplet_parameters,
     "RankHardLoss": rank_parameters,
     "MarginInnerProduct": margin_parameters,
+    "MarginSoftmaxLoss": margin_softmax_parameters,
 }
 
 

@@ -168,6 +168,9 @@ def prepare(layer, kept) -> list[str]:
         if given.get("semihard"):
             isolate.change(layer, semihard=False)
             notes.append("checked without semihard, which drops rows on purpose")
+        if given.get("own_update"):
+            isolate.change(layer, own_update=False)
+            notes.append("checked without own_update, which leaves the weights no diff")
         if given.get("gradient") in (1, "REFERENCE"):
             notes.append("gradient: REFERENCE is a published update rule, not the derivative")
     return [note for note in notes if note]

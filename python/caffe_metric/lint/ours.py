@@ -207,11 +207,12 @@ def margin_inner_product(view, layer, given) -> None:
     additive = given.angular_margin or given.cosine_margin
     if additive and given.type != "SINGLE":
         view.error(layer, f"angular_margin and cosine_margin need type SINGLE, not {given.type}")
-    if given.gradient == "REFERENCE" and (additive or given.normalize_features or given.scale != 1):
+    plain = given.normalize_weights and not given.normalize_features and given.scale == 1
+    if given.gradient == "REFERENCE" and (additive or not plain):
         view.error(
             layer,
             "gradient: REFERENCE is of A-Softmax alone: without normalize_features, scale, "
-            "angular_margin and cosine_margin",
+            "angular_margin and cosine_margin, and with normalize_weights",
         )
     for name in ("base", "gamma", "lambda_min", "iteration"):
         if getattr(given, name) < 0:
@@ -225,11 +226,44 @@ def margin_inner_product(view, layer, given) -> None:
         _label_range(view, layer, given.num_output)
 
 
+def margin_softmax_loss(view, layer, given) -> None:
+    margin_inner_product(view, layer, given)
+    if not 0 < given.sample_rate <= 1:
+        view.error(layer, f"sample_rate is {given.sample_rate:g}, must be in (0, 1]")
+    if not 0 <= given.label_smoothing < 1:
+        view.error(layer, f"label_smoothing is {given.label_smoothing:g}, must be in [0, 1)")
+    if not given.own_update:
+        if given.sample_rate < 1 and view.state.phase == phases.TRAIN:
+            view.warning(
+                layer,
+                "sample_rate < 1 without own_update: a solver's momentum and weight decay move the "
+                "classes that were not drawn, too, and it goes over all of them",
+            )
+        return
+    if given.triplet:
+        view.error(layer, "own_update and triplet exclude each other")
+    if view.state.phase != phases.TRAIN:
+        return
+    specs = list(layer.param)
+    if not specs or specs[0].lr_mult or specs[0].decay_mult:
+        view.warning(
+            layer,
+            "own_update: true, but the solver moves the weights, too: write "
+            "param { lr_mult: 0 decay_mult: 0 }",
+        )
+    elif not view.runs_backward(layer):
+        view.warning(
+            layer,
+            "nothing is learned here or below, so Caffe runs no backward pass, in which own_update "
+            "works: set force_backward: true",
+        )
+
+
 def _margin_params(view, layer, given) -> None:
     if layer.type != "Python" and "weight_filler" not in roles.parameters(layer):
         view.warning(layer, 'no weight_filler: all weights start at 0; "xavier" is usual')
     specs = list(layer.param)
-    most = 2 if given.persist_iteration else 1
+    most = learning.blob_count(layer)
     if len(specs) > most:
         view.error(layer, f"has {len(specs)} param for {most} blob(s)")
     if given.persist_iteration and len(specs) > 1 and specs[1].lr_mult:
@@ -383,6 +417,7 @@ RULES = {
     "TripletLoss": triplet_loss,
     "RankHardLoss": rank_hard_loss,
     "MarginInnerProduct": margin_inner_product,
+    "MarginSoftmaxLoss": margin_softmax_loss,
     "BatchContrastiveLoss": over_pairs,
     "MultiSimilarityLoss": over_pairs,
     "CircleLoss": over_pairs,

@@ -111,7 +111,7 @@ def parameters(layer) -> dict:
 
 
 # In a param_str, but no fields of the message.
-COMMON = ("name", "backend", "normalization")
+COMMON = ("name", "backend", "normalization", "ignore_label")
 
 
 def settings(layer) -> SimpleNamespace:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from caffe_metric import _core
-from caffe_metric._core import coin, norm_backward, norm_forward, pair_products, target_curve
+from caffe_metric._core import (
+    coin,
+    draw_classes,
+    exponentials,
+    norm_backward,
+    norm_forward,
+    pair_products,
+    target_curve,
+)
 from caffe_metric.nets import schema
 from caffe_metric.rules.reference import all_triplets as all_triplets_of_classes
 from caffe_metric.rules.reference import gram
@@ -19,6 +27,8 @@ __all__ = [
     "RowTriplets",
     "all_triplets",
     "coin",
+    "draw_classes",
+    "exponentials",
     "listed_triplets",
     "mine",
     "norm_backward",

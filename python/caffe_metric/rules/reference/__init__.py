@@ -16,6 +16,7 @@ from caffe_metric.rules.reference.norm import norm_backward, norm_forward
 from caffe_metric.rules.reference.pairs import pair_products, pair_sums, products_gradient
 from caffe_metric.rules.reference.random import coin
 from caffe_metric.rules.reference.rank_hard import rank_hard_select
+from caffe_metric.rules.reference.softmax import draw_classes, exponentials
 from caffe_metric.rules.reference.triplet_rows import RowTriplets
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "RowTriplets",
     "all_triplets",
     "coin",
+    "draw_classes",
+    "exponentials",
     "listed_triplets",
     "mine",
     "norm_backward",

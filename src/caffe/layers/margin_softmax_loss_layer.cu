@@ -1,0 +1,181 @@
+#include <algorithm>
+#include <vector>
+
+#include "caffe/layers/margin_softmax_loss_layer.hpp"
+#include "caffe/util/math_functions.hpp"
+#include "caffe_metric/margin_softmax.cuh"
+#include "caffe_metric/report.cuh"
+
+namespace caffe {
+
+using caffe_metric::kBlockThreads;
+using caffe_metric::SoftmaxRow;
+
+template <typename Dtype>
+void MarginSoftmaxLossLayer<Dtype>::SampleGpu(const Blob<Dtype>& labels) {
+  if (softmax_.sample_rate() < 1 && this->train()) {
+    // The draw is the host's: it needs the labels there.
+    this->classes_ = this->ReadLabels(labels);
+    DrawClasses();
+    const int classes = this->classes_that_meet();
+    this->rows_gpu_.Reshape(vector<int>(1, classes));
+    std::copy(this->rows_.begin(), this->rows_.end(),
+              this->rows_gpu_.mutable_cpu_data());
+    std::copy(this->classes_.begin(), this->classes_.end(),
+              this->targets_.mutable_cpu_data());
+  } else {
+    this->rows_.clear();
+  }
+}
+
+template <typename Dtype>
+Dtype* MarginSoftmaxLossLayer<Dtype>::StripRoomGpu(int begin) {
+  const size_t rows = this->M_;
+  if (kept_) {
+    return exponentials_.mutable_gpu_data() + begin * rows;
+  }
+  strip_logits_.Reshape(this->GpuWidth(), this->M_, 1, 1);
+  return strip_logits_.mutable_gpu_data();
+}
+
+template <typename Dtype>
+void MarginSoftmaxLossLayer<Dtype>::Forward_gpu(
+    const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
+  const int M = this->M_;
+  this->EndLabelCheck();
+  this->StartLabelCheck(*bottom[1]);
+  this->UpdateLambda();
+  SampleGpu(*bottom[1]);
+  this->BeginGpu(*bottom[0]);
+  const int classes = this->classes_that_meet();
+  const int width = this->GpuWidth();
+  kept_ = KeepsLogits();
+  if (kept_) {
+    exponentials_.Reshape(classes, M, 1, 1);
+  }
+  strip_shifts_gpu_.Reshape((classes + width - 1) / width, M, 1, 1);
+  target_logits_gpu_.Reshape(vector<int>(1, M));
+  plain_targets_gpu_.Reshape(vector<int>(1, M));
+  states_gpu_.Reshape(M, sizeof(SoftmaxRow) / sizeof(double), 1, 1);
+  row_reports_.Reshape(M, 4, 1, 1);
+  sums_.Reshape(vector<int>(1, 4));
+  SoftmaxRow* states =
+      reinterpret_cast<SoftmaxRow*>(states_gpu_.mutable_gpu_data());
+  caffe_metric::start_rows  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<1, kBlockThreads>>>(M, states);
+  for (int begin = 0; begin < classes; begin += width) {
+    const int end = std::min(classes, begin + width);
+    if (this->in_place()) {
+      this->ScaleWeightsGpu(begin, end, NULL);
+    }
+    Dtype* logits = StripRoomGpu(begin);
+    this->StripLogitsGpu(this->FeaturesGpu(*bottom[0]),
+                         this->StripWeightsGpu(begin, end), begin, end,
+                         end - begin, logits);
+    caffe_metric::fold_strip<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<M, kBlockThreads>>>(
+            this->target_, begin, end - begin, this->targets_.gpu_data(),
+            this->norms_.gpu_data(), this->target_norms_.gpu_data(), logits,
+            this->cosines_.mutable_gpu_data(),
+            plain_targets_gpu_.mutable_gpu_data(),
+            target_logits_gpu_.mutable_gpu_data(),
+            strip_shifts_gpu_.mutable_gpu_data() + begin / width * M, states);
+    CUDA_POST_KERNEL_CHECK;
+  }
+  caffe_metric::finish_rows<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<1, kBlockThreads>>>(
+          this->target_.rule, this->target_.margin && this->param_.semihard(),
+          softmax_.label_smoothing(), M, classes, this->targets_.gpu_data(),
+          this->norms_.gpu_data(), plain_targets_gpu_.gpu_data(),
+          target_logits_gpu_.gpu_data(), states, this->keep_.mutable_gpu_data(),
+          row_reports_.mutable_gpu_data());
+  caffe_metric::sum_columns  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<1, kBlockThreads>>>(M, 4, row_reports_.gpu_data(),
+                             sums_.mutable_gpu_data());
+  CUDA_POST_KERNEL_CHECK;
+  const double* sums = sums_.cpu_data();
+  valid_ = static_cast<int>(sums[2]);
+  this->EndLabelCheck();
+  if (sums[3] > 0) {
+    check_finite(this->Title(), *bottom[0], "features");
+  }
+  SetTops(sums[0], sums[1], top);
+}
+
+template <typename Dtype>
+void MarginSoftmaxLossLayer<Dtype>::Backward_gpu(
+    const vector<Blob<Dtype>*>& top, const vector<bool>& propagate_down,
+    const vector<Blob<Dtype>*>& bottom) {
+  const int M = this->M_;
+  const int classes = this->classes_that_meet();
+  const int width = this->GpuWidth();
+  const bool reference = this->target_.reference;
+  const bool to_weights = UpdatesWeights() || (this->param_propagate_down_[0] &&
+                                               !this->param_.triplet());
+  const double weight = top[0]->cpu_diff()[0] / Normalizer();
+  const Dtype* features = this->FeaturesGpu(*bottom[0]);
+  const SoftmaxRow* states =
+      reinterpret_cast<const SoftmaxRow*>(states_gpu_.gpu_data());
+  this->awaits_backward_ = false;
+  this->target_diffs_gpu_.Reshape(vector<int>(1, M));
+  for (int begin = 0; begin < classes; begin += width) {
+    const int end = std::min(classes, begin + width);
+    const Dtype* weights = this->StripWeightsGpu(begin, end);
+    Dtype* logits = StripRoomGpu(begin);
+    if (!kept_) {
+      this->StripLogitsGpu(features, weights, begin, end, end - begin, logits);
+    }
+    caffe_metric::strip_diffs<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<M, kBlockThreads>>>(
+            kept_, weight, softmax_.label_smoothing(), begin, end - begin,
+            classes, this->targets_.gpu_data(), target_logits_gpu_.gpu_data(),
+            strip_shifts_gpu_.gpu_data() + begin / width * M, states, logits,
+            this->target_diffs_gpu_.mutable_gpu_data());
+    CUDA_POST_KERNEL_CHECK;
+    // The weights' product comes last, since own_update moves them.
+    if (reference && to_weights) {
+      StripGradientGpu(features, weights, begin, end, logits);
+    }
+    caffe_metric::scale_strip_targets<Dtype>
+        // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<1, kBlockThreads>>>(
+            this->target_, begin, M, end - begin, this->targets_.gpu_data(),
+            this->norms_.gpu_data(), this->cosines_.gpu_data(), logits);
+    CUDA_POST_KERNEL_CHECK;
+    if (propagate_down[0]) {
+      this->StripFeatureGradientGpu(weights, begin, end, end - begin, logits,
+                                    bottom[0]->mutable_gpu_diff());
+    }
+    if (!reference && to_weights) {
+      StripGradientGpu(features, weights, begin, end, logits);
+    }
+  }
+  kept_ = false;  // they are diffs now; a further Backward makes them again
+  this->EndGradientGpu(propagate_down, bottom);
+}
+
+template <typename Dtype>
+void MarginSoftmaxLossLayer<Dtype>::StripGradientGpu(const Dtype* features,
+                                                     const Dtype* weights,
+                                                     int begin, int end,
+                                                     const Dtype* logits_diff) {
+  Dtype* diff = this->WeightProductGpu(features, weights, begin, end,
+                                       end - begin, logits_diff);
+  if (!UpdatesWeights()) {
+    this->AddWeightDiffGpu(weights, begin, end, diff);
+    return;
+  }
+  const int* rows = this->RowsGpu();
+  const size_t offset = rows ? 0 : begin * static_cast<size_t>(this->K_);
+  Blob<Dtype>* momentum = this->blobs_[this->blobs_.size() - 2].get();
+  caffe_metric::update_weights<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<end - begin, kBlockThreads>>>(
+          GetUpdate(), this->Projects(), this->K_, rows ? rows + begin : NULL,
+          weights, diff, this->blobs_[0]->mutable_gpu_data() + offset,
+          momentum->mutable_gpu_data() + offset);
+  CUDA_POST_KERNEL_CHECK;
+}
+
+INSTANTIATE_LAYER_GPU_FUNCS(MarginSoftmaxLossLayer);
+
+}  // namespace caffe
