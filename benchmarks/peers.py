@@ -70,6 +70,23 @@ def metric_learning_loss(
     return Contender(name, call, lambda: _clear([features]))
 
 
+def torch_softmax(name: str, threads: int, arrays, classes: int) -> Contender:
+    """Forward and backward of a linear layer of unit rows, and cross entropy."""
+    import torch
+    from torch.nn import functional
+
+    torch.set_num_threads(threads)
+    features = torch.tensor(arrays["features"], requires_grad=True)
+    labels = torch.tensor(arrays["labels"].astype(np.int64))
+    weights = torch.randn(classes, features.shape[1], requires_grad=True)
+
+    def call() -> None:
+        cosines = functional.linear(functional.normalize(features), functional.normalize(weights))
+        functional.cross_entropy(64 * cosines, labels).backward()
+
+    return Contender(name, call, lambda: _clear([features, weights]))
+
+
 def _clear(tensors) -> None:
     for tensor in tensors:
         tensor.grad = None

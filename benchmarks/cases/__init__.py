@@ -9,6 +9,7 @@ from __future__ import annotations
 CASES = (
     "rank_hard",
     "margin_inner_product",
+    "margin_softmax_loss",
     "triplet_rows",
     "triplet_all",
     "batch_losses",
@@ -17,4 +18,11 @@ CASES = (
     "growth",
     "build",
 )
-ALL_THREADS = ("rank_hard", "margin_inner_product", "triplet_rows", "triplet_all", "batch_losses")
+ALL_THREADS = (
+    "rank_hard",
+    "margin_inner_product",
+    "margin_softmax_loss",
+    "triplet_rows",
+    "triplet_all",
+    "batch_losses",
+)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 import numpy as np
 
-from benchmarks import blas
-from benchmarks.cases import margin_inner_product, rank_hard, triplet_all, triplet_rows
+from benchmarks import blas, peers
+from benchmarks.cases import (
+    margin_inner_product,
+    margin_softmax_loss,
+    rank_hard,
+    triplet_all,
+    triplet_rows,
+)
 from benchmarks.layers import OneLayer
 from benchmarks.rows import Point, Result
 from benchmarks.timing import Contender, interleave
@@ -26,6 +33,8 @@ def run(threads: int, quick: bool) -> Result:
         running = margin_inner_product.contenders(256, 64, classes)
         running[0] = Contender("MarginInnerProduct", running[0].call, running[0].prepare)
         _add(result, "Classes, M = 256, K = 64", "C", classes, running)
+    for classes in CLASSES[:2] if quick else CLASSES:
+        _add(result, "Softmax over classes, M = 256, K = 128", "C", classes, _softmax(classes))
     for dim in DIMS[:4] if quick else DIMS:
         running = [*_batch(1024, dim), _triplets(1024, dim)]
         _add(result, "Dimensions, N = 1024", "D", dim, running)
@@ -38,6 +47,17 @@ def _batch(rows: int, dim: int) -> list[Contender]:
         rank_hard.layer(rows, dim).contender("RankHardLoss"),
         triplet_all.layer(rows, dim).contender("TripletLoss ALL"),
     ]
+
+
+def _softmax(classes: int) -> list[Contender]:
+    running = [
+        margin_softmax_loss.layer(256, 128, classes, "", "MarginSoftmaxLoss"),
+        margin_softmax_loss.layer(256, 128, classes, "sample_rate: 0.1", "sample_rate 0.1"),
+    ]
+    with contextlib.suppress(ImportError):
+        arrays = margin_inner_product.batch(256, 128, classes)
+        running.append(peers.torch_softmax(margin_softmax_loss.PEER, 1, arrays, classes))
+    return running
 
 
 def _triplets(rows: int, dim: int) -> Contender:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import margin_inner_product, rank_hard, triplet_all
+from benchmarks.cases import margin_inner_product, margin_softmax_loss, rank_hard, triplet_all
 from benchmarks.memory import FLOAT, peak_beyond_blobs
 from benchmarks.rows import Point, Result, Row
 
@@ -17,6 +17,8 @@ def run(threads: int, quick: bool) -> Result:
     result = Result()
     for classes in (10_000, 100_000) if quick else (10_000, 100_000, 1_000_000):
         _classes(classes, result)
+    if not quick:
+        _never(1_000_000, result)
     for rows, dim, promise in ((4096, 512, 2.0), (16384, 128, 0.25)):
         body = triplet_all.BODY
         _batch("TripletLoss ALL", "TripletLoss", body, rows, dim, 4, promise, result)
@@ -53,6 +55,16 @@ def _classes(classes: int, result: Result) -> None:
     result.points.append(
         Point("Memory beyond the blobs", "one array M×C", "C", classes, "MiB", array / MIB)
     )
+
+
+def _never(classes: int, result: Result) -> None:
+    """MarginSoftmaxLoss beyond its weights and their diff."""
+    shapes = {"features": [ROWS, DIM], "labels": [ROWS]}
+    body = margin_softmax_loss.body(classes, "keep_logits: NEVER")
+    beyond = peak_beyond_blobs("MarginSoftmaxLoss", body, shapes, classes)
+    size = f"M = {ROWS}, K = {DIM}, C = {classes}"
+    what = "MarginSoftmaxLoss, logits made twice"
+    result.rows.append(_row(what, size, "64 MiB", beyond, 64 * MIB, 1.0))
 
 
 def _batch(what, kind, body, rows, dim, images, promise, result) -> None:
