@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -371,3 +372,25 @@ def test_without_a_home_ccache_stays_in_the_build(home):
         check=True,
     )
     assert done.stdout == "/project/build/ccache\n"
+
+
+def test_arguments_reach_caffes_cmake_and_the_patcher(tmp_path):
+    if not shutil.which("cmake") or not shutil.which("ninja"):
+        pytest.skip("needs cmake and ninja")
+    command = ["cmake", "-S", str(ROOT), "-B", str(tmp_path), "-G", "Ninja"]
+    subprocess.run(
+        [
+            *command,
+            f"-DPYTHON={sys.executable}",
+            '-DCAFFE_ARGUMENTS=-DBLAS=Atlas "-DCMAKE_CXX_FLAGS=-g -O1"',
+            "-DPATCH_ARGUMENTS=--replace --without a,b",
+        ],
+        check=True,
+        capture_output=True,
+    )
+    [line] = re.findall(r"cmd='.*'", (tmp_path / "caffe/tmp/caffe-cfgcmd.txt").read_text())
+    arguments = line.split(";")
+    assert arguments.index("-DBLAS=Atlas") > arguments.index("-DBLAS=Open")  # the last one counts
+    assert "-DCMAKE_CXX_FLAGS=-g -O1" in arguments
+    rules = (tmp_path / "build.ninja").read_text()
+    assert '"--patch-arguments=--replace --without a,b"' in rules
