@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <utility>
 #include <vector>
 

@@ -2,6 +2,7 @@
 #define CAFFE_METRIC_TRIPLET_ALL_HPP_
 
 #include <algorithm>
+#include <cstddef>
 #include <utility>
 #include <vector>
 

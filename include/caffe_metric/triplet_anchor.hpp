@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include <cstddef>
 #include <vector>
 
 #include "caffe_metric/pairs.hpp"

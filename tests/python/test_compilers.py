@@ -1,0 +1,78 @@
+"""Old compilers: what goes into a Caffe tree is C++11, without any compiler's extensions.
+
+Each compiler that is installed (c++, clang++, and those with a version in their name) reads the
+headers of the mathematics, the layers and their tests. Caffe's own headers are taken as the
+system's. Left out: warnings, which differ from one compiler's version to the next.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+caffe = pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
+
+ROOT = Path(__file__).resolve().parents[2]
+TREE = Path(caffe.__file__).resolve().parents[2]
+if not (ROOT / "src" / "caffe").is_dir() or not (TREE / "build" / "include").is_dir():
+    pytest.skip("needs a checkout, and the tree that ./run build makes", allow_module_level=True)
+
+FLAGS = ["-std=c++11", "-Wall", "-Wextra", "-pedantic-errors"]
+FLAGS += ["-fsyntax-only"]
+NUMBERED = re.compile(r"(?:clang\+\+|g\+\+)-[\d.]+")
+
+
+def compilers():
+    """Names of compilers; one that has several names, by the first."""
+    folders = [Path(name) for name in os.environ.get("PATH", "").split(os.pathsep)]
+    names = {path.name for folder in folders if folder.is_dir() for path in folder.iterdir()}
+    numbered = sorted(name for name in names if NUMBERED.fullmatch(name))
+    found = {}
+    for name in ["c++", "clang++", *numbered]:
+        if shutil.which(name):
+            found.setdefault(os.path.realpath(shutil.which(name)), name)
+    return list(found.values())
+
+
+def sources():
+    headers = sorted((ROOT / "include" / "caffe_metric").glob("*.hpp"))
+    return headers + sorted((ROOT / "src" / "caffe").rglob("*.cpp"))
+
+
+def check(compiler, path):
+    """What the compiler says against a file; nothing where it takes it."""
+    includes = [f"-I{ROOT / 'include'}"]
+    for folder in (TREE / "include", TREE / "build" / "include", Path("/usr/include/hdf5/serial")):
+        includes += ["-isystem", str(folder)]
+    done = subprocess.run(
+        [compiler, *FLAGS, "-DCPU_ONLY", *includes, "-x", "c++", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return "" if done.returncode == 0 else f"{path.name}: {done.stdout}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", compilers())
+def test_what_goes_into_a_tree_is_cxx_11(compiler):
+    assert len(sources()) > 15
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        faults = [
+            fault for fault in pool.map(lambda path: check(compiler, path), sources()) if fault
+        ]
+    assert not faults, "\n".join(faults)
+
+
+def test_the_check_sees_what_is_younger(tmp_path):
+    path = tmp_path / "young.cpp"
+    path.write_text("auto f() { return 1; }\nint g() { return f(); }\n")
+    assert "young.cpp" in check("c++", path)
+    path.write_text("int g(int n) { int a[n]; return sizeof(a); }\n")  # an extension of gcc's
+    assert "young.cpp" in check("c++", path)
