@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "python"))
 # What a Caffe tree is given; LICENSE because the files are copied on. And the demo's nets.
 TREE = ("LICENSE", "proto/*", "include/**/*", "src/caffe/**/*", "tests/cpp/*")
-TREE += ("examples/0[1239]_*/*.prototxt",)
+TREE += ("examples/0[123]_*/*.prototxt", "examples/11_losses/*.prototxt")
 
 
 def names(*patterns: str) -> list[str]:
