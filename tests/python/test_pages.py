@@ -70,7 +70,7 @@ def test_a_prototxt_lints_and_runs(row, engine, tmp_path):
     pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
     from harness import build, need
 
-    need(engine)
+    need(engine, row.type)
     net = build(text)
     net.blobs["features"].data.flat = range(40)
     net.blobs["label"].data[...] = [0, 0, 1, 1, 2, 2, 3, 3]
