@@ -323,7 +323,6 @@ LAYERS = (
             "normalize_features": True,
             "scale": 64,
             "cosine_margin": 0.35,
-            "sample_rate": 0.1,
         },
         papers=(SPHEREFACE, LARGE_MARGIN, ARCFACE, COSFACE, PARTIAL_FC, ONLINE_SOFTMAX),
     ),
