@@ -3,6 +3,7 @@
 # Ubuntu with a network. What is done already is not done again.
 # shellcheck shell=sh disable=SC2016  # apt and dpkg expand $(SITE) and ${Version}
 
+: "${name:?}" "${release:?}"
 top=$(cd "$(dirname -- "$0")/../.." && pwd -P)
 folder=${1:-$top/build/$name}
 system=$folder/system
