@@ -98,13 +98,9 @@ def test_defaults_are_what_a_layer_does(rng, engine, kind):
     bottoms = {"x": unit_rows(rng, 12, 5)}
     if kind != "Norm":
         bottoms["y"] = np.arange(12) // 2 % 3
-    fields = [field.name for field in schema.message(MESSAGES[kind]).fields]
-    needed = {"num_output": 3} if "num_output" in fields else {}
-    written = {
-        field.name: field.default
-        for field in schema.message(MESSAGES[kind]).fields
-        if field.default is not None
-    }
+    fields = schema.of_layer(suite.find(kind)).fields
+    needed = {"num_output": 3} if "num_output" in [field.name for field in fields] else {}
+    written = {field.name: field.default for field in fields if field.default is not None}
     weights = unit_rows(rng, 3, 5) if needed else None
     results = []
     for parameters in ({}, written):
