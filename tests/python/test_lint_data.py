@@ -116,7 +116,7 @@ def test_labels_beyond_the_outputs_of_a_stock_layer(folder, outputs, loss, messa
         ('type: "ImageData" image_data_param { source: "none.txt" batch_size: 4 }', "none.txt"),
         (
             'type: "Python" python_param { module: "caffe_metric.layers" '
-            'layer: "IdentityDataLayer" param_str: "{source: \'none\'}" }',
+            'layer: "IdentityDataLayer" param_str: "{source: \'none\'}" } param { lr_mult: 0 }',
             "none",
         ),
     ],
