@@ -29,6 +29,8 @@ def rewrite(net, layer) -> None:
         net.refuse(layer, was, reason, layer.line_of(f"image_data_param.{wanted[0]}"))
         return
     made = net.new_layer(message.name, "Python", [], message.top, message)
+    # Its blob, the number of the batch, is not learned.
+    made.param.add(lr_mult=0, decay_mult=0)
     made.python_param.module = "caffe_metric.layers"
     made.python_param.layer = "IdentityDataLayer"
     made.python_param.param_str = yaml.safe_dump(
