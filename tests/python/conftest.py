@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 
 import numpy as np
 import pytest
+
+# A runner in the background may have left these ignored, and children inherit that.
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(
+            _number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL
+        )
 
 
 @pytest.fixture
