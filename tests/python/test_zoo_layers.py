@@ -12,17 +12,9 @@ import pytest
 from caffe_metric.zoo import rules
 from caffe_metric.zoo.rules import margins, named
 from oracle import forks
-from zoo_case import CLASSES, DATA, LABELS, TRUNK, Case, random_weights
+from zoo_case import CLASSES, DATA, LABELS, MODEL, TOLERANCE, TRUNK, Case, random_weights, report
 
 import caffe
-
-TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}
-BODY = {"conv1": [(4, 3, 3, 3), (4,)], "relu1": [(4,)], "fc5": [(6, 64), (6,)]}
-MODEL = random_weights(**BODY)
-
-
-def report(capsys):
-    return capsys.readouterr().out
 
 
 def test_bn_is_batch_norm_and_scale_with_its_weights(tmp_path):

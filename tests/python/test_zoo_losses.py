@@ -8,18 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from oracle import forks
-from zoo_case import CLASSES, DATA, LABELS, TRUNK, Case, random_weights
+from zoo_case import CLASSES, DATA, LABELS, MODEL, TOLERANCE, TRUNK, Case, random_weights, report
 
 import caffe
-
-TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}
-BODY = {"conv1": [(4, 3, 3, 3), (4,)], "relu1": [(4,)], "fc5": [(6, 64), (6,)]}
-MODEL = random_weights(**BODY)
-
-
-def report(capsys):
-    return capsys.readouterr().out
-
 
 # --- L-Softmax ----------------------------------------------------------------------------------
 

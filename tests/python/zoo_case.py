@@ -158,3 +158,13 @@ def random_weights(**shapes):
         name: [rng.normal(0, 0.5, shape).astype(np.float32) for shape in found]
         for name, found in shapes.items()
     }
+
+
+# Of TRUNK. Sums of float32 numbers agree to TOLERANCE.
+MODEL = random_weights(conv1=[(4, 3, 3, 3), (4,)], relu1=[(4,)], fc5=[(6, 64), (6,)])
+TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}
+
+
+def report(capsys):
+    """What a command printed."""
+    return capsys.readouterr().out
