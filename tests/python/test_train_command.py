@@ -57,6 +57,35 @@ def test_plan_knows_what_the_tops_tell(folder):
     assert plan.collapsed == pytest.approx({"triplet": 0.3})
 
 
+OLD = """
+layers { name: "data" type: DATA top: "data" top: "label" transform_param { scale: 0.01 }
+  data_param { source: "data.lmdb" batch_size: 16 backend: LMDB } }
+layers { name: "out" type: INNER_PRODUCT bottom: "data" top: "out"
+  inner_product_param { num_output: 4 } }
+layers { name: "softmax" type: SOFTMAX_LOSS bottom: "out" bottom: "label" top: "softmax" }
+"""
+
+
+def test_an_old_net_is_watched_as_todays(folder, command):
+    """Of 2014 (`layers`), in a file; in the solver Caffe itself does not read it."""
+    (folder / "net.prototxt").write_text(OLD)  # its weights are 0, and stay so
+    slow = SOLVER.replace("0.02", "1e-9").replace("max_iter: 60", "max_iter: 240")
+    (folder / "solver.prototxt").write_text(slow)
+    status, _, err = command("train", "--solver", "solver.prototxt")
+    assert (status, err.count("\n")) == (0, 1)
+    assert "warning: iteration 200: softmax stands at ln 4 = 1.386" in err
+    inside = slow.replace('net: "net.prototxt"', f"net_param {{ {OLD} }}")
+    (folder / "solver.prototxt").write_text(inside)
+    status, _, err = command("train", "--solver", "solver.prototxt")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "net_param has `layers`, which Caffe reads from a file only" in err
+
+
+def test_a_net_that_is_not_read_is_not_watched(folder):
+    (folder / "net.prototxt").write_text("layers { layer { name: 'of 2013' type: 'data' } }")
+    assert "a net of 2013" in read_plan("solver.prototxt").unread
+
+
 def test_training_lowers_the_loss_and_resumes(folder, command):
     status, out, err = command("train", "--solver", "solver.prototxt", "--log", "caffe.log")
     assert (status, err) == (0, "")

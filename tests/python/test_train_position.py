@@ -15,11 +15,13 @@ import pytest
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
+import h5py
 from caffe_metric.data import datum
 from caffe_metric.data.identity import batches
 from caffe_metric.data.identity.source import open_images
 from caffe_metric.data.lmdb_file import write_lmdb
-from caffe_metric.nets import blobs
+from caffe_metric.nets import blobs, netfile
+from caffe_metric.training import position
 from caffe_metric.training.process import Training
 from harness import build, need
 from PIL import Image
@@ -31,7 +33,7 @@ layer {{ name: "data" type: "Python" top: "data" top: "label"
   python_param {{ module: "caffe_metric.layers" layer: "IdentityDataLayer"
     param_str: "{{source: data.lmdb, identities: 3, scale: 0.01, mirror: true, {0}}}" }} }}
 """
-BLOBLESS = IDENTITY.format("persist_iteration: false").replace(
+BLOBLESS = IDENTITY.format("layout: SHUFFLED, batch_size: 10, persist_iteration: false").replace(
     "param { lr_mult: 0 decay_mult: 0 }", ""
 )
 DATA = """
@@ -42,6 +44,16 @@ LIST = """
 layer { name: "data" type: "ImageData" top: "data" top: "label" transform_param { scale: 0.01 }
   image_data_param { source: "list.txt" batch_size: 10 is_color: false } }
 """
+HDF5 = """
+layer { name: "data" type: "HDF5Data" top: "data" top: "label"
+  hdf5_data_param { source: "h5.txt" batch_size: 10 } }
+"""
+
+
+def drawing(reader, also=""):
+    """The reader with random crops and mirrors."""
+    reader = reader.replace("scale: 0.01", "scale: 0.01 mirror: true crop_size: 4")
+    return reader.replace("batch_size: 10", f"batch_size: 10 {also}")
 
 
 @pytest.fixture
@@ -54,6 +66,10 @@ def folder(tmp_path, monkeypatch):
         Image.fromarray(source.load(row)[0]).save(f"{row}.png")
     lines = [f"{row}.png {source.labels[row]}\n" for row in range(64)]
     (tmp_path / "list.txt").write_text("".join(lines))
+    with h5py.File("rows.h5", "w") as file:
+        file["rows"] = np.stack([source.load(row) for row in range(64)]) / np.float32(100)
+        file["rows_label"] = np.float32(source.labels)
+    (tmp_path / "h5.txt").write_text("rows.h5\n")
     return tmp_path
 
 
@@ -65,25 +81,56 @@ def finish(**how):
         return notes + training.notes
 
 
-@pytest.mark.parametrize(
-    ("reader", "note"),
-    [
-        (DATA, "layer 'data' (Data) goes on at record 16 of 64"),
-        (LIST, "layer 'data' (ImageData) goes on at its line"),
-        (BLOBLESS, None),
-    ],
-    ids=["Data", "ImageData", "no blob"],
-)
-def test_readers_go_on_where_they_were(folder, reader, note):
-    """64 records in batches of 10, twice an iteration: 20 iterations end at record 16."""
-    net = reader + FC + NORM + TRIPLET
+CROPS = "goes on at record 16 of 64, with its crops and mirrors; reads past 400 images for it"
+# What reads, and what the log says of it.
+READERS = {
+    "data": (DATA, "(Data) goes on at record 16 of 64"),
+    "list": (LIST, "(ImageData) goes on at its line"),
+    "rows": (HDF5, "(HDF5Data) goes on where it was; reads past 400 images for it"),
+    "crops": (drawing(DATA), f"(Data) {CROPS}"),
+    "drawn": (
+        drawing(LIST),
+        "(ImageData) goes on at its line, crops and mirrors; reads past 400 images for it",
+    ),
+    "mixed": (
+        drawing(LIST, "shuffle: true rand_skip: 7"),
+        "(ImageData) goes on where it was; reads past 400 images for it",
+    ),
+    "faces": (BLOBLESS, ""),
+}
+
+
+def of_all_readers():
+    """A net that sees the images of all of them side by side, and the labels of the first."""
+    parts = []
+    for name, (reader, _) in READERS.items():
+        label = "label" if name == "data" else f"{name}_label"
+        reader = reader.replace('"data"', f'"{name}"').replace('"label"', f'"{label}"')
+        flat = (
+            f'layer {{ name: "{name}_flat" type: "Flatten" bottom: "{name}" top: "{name}_flat" }}'
+        )
+        parts.append(f"{reader}{flat}\n")
+        if label != "label":
+            parts.append(f'layer {{ name: "{label}" type: "Silence" bottom: "{label}" }}\n')
+    rows = " ".join(f'bottom: "{name}_flat"' for name in READERS)
+    concat = f'layer {{ name: "concat" type: "Concat" {rows} top: "concat" }}\n'
+    return "".join([*parts, concat, FC.replace('bottom: "data"', 'bottom: "concat"')])
+
+
+@pytest.mark.slow
+def test_readers_go_on_where_they_were(folder):
+    """64 records in batches of 10, twice an iteration: 20 iterations end at record 16.
+
+    That is in the seventh epoch: what is cropped, mirrored and shuffled then is compared, too.
+    """
+    net = of_all_readers() + NORM + TRIPLET
     write(folder, net, max_iter=30, snapshot=20, snapshot_prefix='"whole"', iter_size=2)
     finish()
     write(folder, net, max_iter=20, snapshot_prefix='"parts"', iter_size=2)
     finish()
     write(folder, net, max_iter=30, snapshot_prefix='"parts"', iter_size=2)
-    notes = finish(resume=True)
-    assert note is None or note in notes
+    notes = [note for note in finish(resume=True) if note.startswith("layer")]
+    assert notes == [f"layer '{name}' {text}" for name, (_, text) in READERS.items() if text]
     assert weights("whole_iter_30.caffemodel") == weights("parts_iter_30.caffemodel")
     assert weights("whole_iter_30.caffemodel") != weights("whole_iter_20.caffemodel")
 
@@ -94,13 +141,28 @@ def weights(path):
         return [np.array(blob.data).tolist() for blob in layer.blobs]
 
 
-def test_what_cannot_be_set_is_said(folder):
-    net = LIST.replace("batch_size: 10", "batch_size: 10 shuffle: true") + FC + NORM + TRIPLET
-    write(folder, net, max_iter=20)
-    finish()
-    write(folder, net, max_iter=22)
-    (note,) = [note for note in finish(resume=True) if "layer 'data'" in note]
-    assert "shuffles by itself: it starts at its beginning again" in note
+@pytest.mark.parametrize(
+    ("reader", "text"),
+    [
+        (drawing(DATA), "goes on at record 16 of 64; what it crops and mirrors is drawn anew"),
+        (drawing(LIST), "goes on at its line; what it crops and mirrors is drawn anew"),
+        (drawing(LIST, "shuffle: true"), "cannot be set: it starts at its beginning again, in an"),
+        (HDF5.replace("batch_size", "shuffle: true batch_size"), "cannot be set: it starts at"),
+        (DATA, "goes on at record 16 of 64"),
+    ],
+)
+def test_what_takes_too_long_is_said(folder, reader, text, monkeypatch):
+    (folder / "net.prototxt").write_text(reader)
+    layers = netfile.read("net.prototxt").layer
+    monkeypatch.setattr(position, "MOST_FILES", 399)
+    monkeypatch.setattr(position, "MOST_RECORDS", 399)
+    (place,) = position.places(layers, 40)
+    assert text in place.text
+    assert place.batches == (8 if reader in (DATA, drawing(DATA)) else 0)
+    source = layers[0].image_data_param.source
+    position.rotate_lists(layers, 40, str(folder))
+    rotated = "goes on at its line" in text
+    assert (layers[0].image_data_param.source != source) is rotated
 
 
 def test_identity_data_goes_on_under_caffe_train(folder):

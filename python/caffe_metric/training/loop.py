@@ -54,6 +54,8 @@ class Loop:
         self.net = self.solver.net
         self._names = list(self.net._layer_names)
         self.tell = Teller(self.solver, self.plan, self._rows(), events)
+        if self.plan.unread:
+            self.tell.warn(f"nothing of the net is watched: {self.plan.unread}")
         if text := batch_norm.complaint(self.plan.layers, self.plan.max_iter):
             self.tell.warn(text)
         self._start()
@@ -141,6 +143,8 @@ class Loop:
             self.tell.note(place.text)
             number = self._names.index(place.layer)
             for _ in range(place.batches):
+                if self.asked:
+                    return
                 self.net._forward(number, number)
 
     def _rows(self):

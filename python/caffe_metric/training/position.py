@@ -1,7 +1,8 @@
 """Data layers of Caffe, set to the place where a training stopped.
 
-IdentityData needs none of this: its batch is a function of the seed and the iteration. Of Caffe's
-own layers Data always begins at the first record, and ImageData at the first line.
+IdentityData needs none of this: its batch is a function of the seed and the iteration. Caffe's own
+layers begin at the first record or line, and draw crops, mirrors and orders from a generator of
+their own, whose state nobody can set: only who reads all that was read before has both again.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from pathlib import Path
 
 from caffe_metric.nets import roles
 
-# Reading past more records than this takes too long to be worth it.
+# Images that are read past: some minutes' worth.
 MOST_RECORDS = 5_000_000
+MOST_FILES = 1_000_000
 READERS = ("Data", "ImageData", "HDF5Data", "WindowData", "MemoryData")
+
+
+ANEW = "; what it crops and mirrors is drawn anew (IdentityData goes on with both)"
 
 
 @dataclass
@@ -34,9 +39,14 @@ def places(layers, batches: int) -> list[Place]:
 
 
 def rotate_lists(layers, batches: int, folder) -> None:
-    """Points ImageData layers at lists that begin where the layer stopped; changes the layers."""
+    """Points ImageData layers at lists that begin where the layer stopped; changes the layers.
+
+    Not those that read past what was read before.
+    """
     for number, layer in enumerate(layers):
         if layer.type != "ImageData" or not batches or _shuffles(layer):
+            continue
+        if _draws(layer) and _reads_past(layer, batches):
             continue
         param = layer.image_data_param
         lines = Path(param.source).read_text().splitlines(keepends=True)
@@ -62,39 +72,76 @@ def give_up_blobs(net) -> None:
 
 
 def _shuffles(layer) -> bool:
-    return layer.image_data_param.shuffle or layer.image_data_param.rand_skip > 0
+    own = layer.image_data_param
+    return bool(own.shuffle or own.rand_skip or layer.hdf5_data_param.shuffle)
 
 
 def _place(layer, batches) -> Place:
     name, again = f"layer '{layer.name}' ({layer.type})", "starts at its beginning again"
-    if layer.type == "ImageData":
-        if _shuffles(layer):
-            return Place(layer.name, 0, f"{name} shuffles by itself: it {again}, in another order")
-        return Place(layer.name, 0, f"{name} goes on at its line{_draws(layer)}")
-    if layer.type != "Data":
-        return Place(layer.name, 0, f"{name} cannot be set: it {again}")
-    size = max(1, layer.data_param.batch_size)
-    records = _records(layer.data_param.source)
+    past = f"; reads past {batches * _batch_size(layer)} images for it"
+    if layer.type == "Data":
+        return _place_of_data(layer, batches, name)
+    if layer.type == "ImageData" and not _shuffles(layer):
+        if not _draws(layer):
+            return Place(layer.name, 0, f"{name} goes on at its line")
+        if not _reads_past(layer, batches):
+            return Place(layer.name, 0, f"{name} goes on at its line{ANEW}")
+        return Place(layer.name, batches, f"{name} goes on at its line, crops and mirrors{past}")
+    if _reads_past(layer, batches):
+        return Place(layer.name, batches, f"{name} goes on where it was{past}")
+    how = ", in another order" if _shuffles(layer) else ""
+    return Place(layer.name, 0, f"{name} cannot be set: it {again}{how}")
+
+
+def _place_of_data(layer, batches, name) -> Place:
+    size, source = _batch_size(layer), layer.data_param.source
+    records, read = _records(source), batches * size
+    if _draws(layer) and _reads_past(layer, batches):
+        where = f"at record {read % records} of {records}" if records else "at its record"
+        text = (
+            f"{name} goes on {where}, with its crops and mirrors; reads past {read} images for it"
+        )
+        return Place(layer.name, batches, text)
+    anew = ANEW if _draws(layer) else ""
     if records:
         past = batches % (records // math.gcd(records, size))
         if past * size > MOST_RECORDS:
-            past = (batches * size % records) // size
-            text = f"{name} goes on less than a batch before its record"
-        else:
-            text = f"{name} goes on at record {batches * size % records} of {records}"
-    elif batches * size <= MOST_RECORDS:
-        past, text = batches, f"{name} goes on at its record"
-    else:
-        return Place(layer.name, 0, f"{name}: the number of its records is not known: it {again}")
-    draws = _draws(layer) if past < batches else ""
-    return Place(layer.name, past, text + draws)
+            past = read % records // size
+            return Place(
+                layer.name, past, f"{name} goes on less than a batch before its record{anew}"
+            )
+        text = f"{name} goes on at record {read % records} of {records}"
+        return Place(layer.name, past, text + (anew if past < batches else ""))
+    if read <= MOST_RECORDS:
+        return Place(layer.name, batches, f"{name} goes on at its record")
+    text = f"{name}: the number of its records is not known: it starts at its beginning again"
+    return Place(layer.name, 0, text)
 
 
-def _draws(layer) -> str:
+def _draws(layer) -> bool:
+    """Whether it crops or mirrors at random."""
     transform = layer.transform_param
-    if not transform.mirror and not transform.crop_size:
-        return ""
-    return "; what it crops and mirrors is drawn anew (IdentityData goes on with both)"
+    return bool(transform.mirror or transform.crop_size)
+
+
+def _batch_size(layer) -> int:
+    own = {
+        "Data": layer.data_param,
+        "ImageData": layer.image_data_param,
+        "HDF5Data": layer.hdf5_data_param,
+        "WindowData": layer.window_data_param,
+    }
+    return max(1, own[layer.type].batch_size) if layer.type in own else 1
+
+
+def _reads_past(layer, batches) -> bool:
+    """Whether a layer that reads again all that it has read is as it was, in some minutes."""
+    read = batches * _batch_size(layer)
+    if layer.type == "HDF5Data":  # it shuffles by C's rand(), which others call, too
+        return not layer.hdf5_data_param.shuffle and read <= MOST_RECORDS
+    if layer.type in ("ImageData", "WindowData"):
+        return read <= MOST_FILES
+    return layer.type == "Data" and read <= MOST_RECORDS
 
 
 def _records(source) -> int:

@@ -30,7 +30,7 @@ class Plan:
     features: the blob whose rows are the embeddings, before a Norm.
     counts: whether a layer keeps an iteration count (MarginInnerProduct).
     solver, message, layers: the file's SolverParameter, its NetParameter, and of that the layers in
-    TRAIN.
+    TRAIN. unread: why the net's file could not be read, "" where it could.
     """
 
     max_iter: int
@@ -45,6 +45,7 @@ class Plan:
     solver: object = None
     message: object = None
     layers: list = field(default_factory=list)
+    unread: str = ""
 
     def write_net(self, solver, path):
         """Writes the net, as its layers are now, and makes a SolverParameter read it there."""
@@ -73,19 +74,23 @@ def read_plan(path, folder="."):
     solver = read_solver(path)
     plan = Plan(solver.max_iter, _prefix(solver, path, folder), solver.net or solver.train_net)
     plan.solver = solver
-    net = caffe_pb2.NetParameter()
+    plan.message = caffe_pb2.NetParameter()
     for name in ("train_net_param", "net_param"):
         if solver.HasField(name):
-            net = getattr(solver, name)
+            plan.message = getattr(solver, name)
+            if plan.message.layers:
+                raise UserError(
+                    f"{path}: {name} has `layers`, which Caffe reads from a file only: name the "
+                    "file by `net`"
+                )
     if plan.net:
         try:
-            net = netfile.read(str(Path(folder, plan.net)))
+            plan.message = netfile.read(str(Path(folder, plan.net)))
         except ForeignNetError:
             raise
-        except UserError:
-            pass
-    plan.message = net
-    plan.layers = [layer for layer in net.layer if included(layer, TRAIN)]
+        except UserError as error:
+            plan.unread = str(error)
+    plan.layers = [layer for layer in plan.message.layer if included(layer, TRAIN)]
     for layer in plan.layers:
         _learn_tops(plan, layer)
     return plan
