@@ -189,6 +189,10 @@ def test_weights_fill_the_layers_they_have(folder, command):
          "name lets the layer start anew"),
         (DATA + FC.replace('name: "fc"', 'name: "other"') + NORM + TRIPLET,
          "small_iter_60.caffemodel: is of another net: it has weights of 'fc', the net of 'other'"),
+        (DATA + FC.replace('name: "fc"', 'name: "norm"') + NORM.replace('"norm" type', '"fc" type')
+         + TRIPLET,
+         "small_iter_60.caffemodel: layer 'norm' has 0 blobs, 2 in the net: another name lets the "
+         "layer start anew"),
     ],
 )  # fmt: skip
 def test_a_model_of_another_net(folder, command, net, line):

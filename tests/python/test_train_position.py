@@ -25,8 +25,9 @@ from caffe_metric.training import position
 from caffe_metric.training.process import Training
 from harness import build, need
 from PIL import Image
-from training_nets import FC, NORM, TRIPLET, write
+from training_nets import FC, NORM, SOFTMAX, TRIPLET, write
 
+PARAM = "param { lr_mult: 0 decay_mult: 0 }"
 IDENTITY = """
 layer {{ name: "data" type: "Python" top: "data" top: "label"
   param {{ lr_mult: 0 decay_mult: 0 }}
@@ -34,7 +35,7 @@ layer {{ name: "data" type: "Python" top: "data" top: "label"
     param_str: "{{source: data.lmdb, identities: 3, scale: 0.01, mirror: true, {0}}}" }} }}
 """
 BLOBLESS = IDENTITY.format("layout: SHUFFLED, batch_size: 10, persist_iteration: false").replace(
-    "param { lr_mult: 0 decay_mult: 0 }", ""
+    PARAM, ""
 )
 DATA = """
 layer { name: "data" type: "Data" top: "data" top: "label" transform_param { scale: 0.01 }
@@ -165,20 +166,92 @@ def test_what_takes_too_long_is_said(folder, reader, text, monkeypatch):
     assert (layers[0].image_data_param.source != source) is rotated
 
 
-def test_identity_data_goes_on_under_caffe_train(folder):
-    """The tool itself brings the number of the batch back, with its snapshot."""
+def caffe_train(*arguments):
+    """Runs the tool itself; returns its log."""
     tool = os.path.join(sys.prefix, "bin", "caffe")
     if not os.path.exists(tool):
         pytest.skip("no caffe tool here: ./run build")
-    net = IDENTITY.format("seed: 5") + FC + NORM + TRIPLET
+    command = [tool, "train", "-solver", "solver.prototxt", *arguments]
+    told = {**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=told)
+    assert run.returncode == 0, run.stderr
+    return run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("param", ["param { lr_mult: 0 decay_mult: 0 }", ""])
+def test_identity_data_goes_on_under_caffe_train(folder, param):
+    """The tool itself brings the number of the batch back, with its snapshot.
+
+    Our losses bear it that the labels' gradient is asked for, too.
+    """
+    net = IDENTITY.format("seed: 5").replace(PARAM, param) + FC + NORM + TRIPLET
     for prefix, last, more in (("whole", 30, ()), ("parts", 20, ()), ("parts", 30, ("parts",))):
         write(folder, net, max_iter=last, snapshot=0, snapshot_prefix=f'"{prefix}"')
-        state = [f"-snapshot={name}_iter_20.solverstate" for name in more]
-        command = [tool, "train", "-solver", "solver.prototxt", *state]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        caffe_train(*[f"-snapshot={name}_iter_20.solverstate" for name in more])
     assert weights("whole_iter_30.caffemodel") == weights("parts_iter_30.caffemodel")
     with blobs.open_model("parts_iter_30.caffemodel") as model:
         assert model.value("data", 0) == 30
+
+
+# The labels come to the losses in two halves.
+SLICED = """
+layer { name: "out" type: "InnerProduct" bottom: "fc" top: "out"
+  inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+layer { name: "cut" type: "Slice" bottom: "label" top: "a" top: "b" slice_param { axis: 0 } }
+layer { name: "cut_out" type: "Slice" bottom: "out" top: "c" top: "d" slice_param { axis: 0 } }
+layer { name: "one" type: "SoftmaxWithLoss" bottom: "c" bottom: "a" top: "one" }
+layer { name: "two" type: "SoftmaxWithLoss" bottom: "d" bottom: "b" top: "two" }
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [SOFTMAX, SLICED], ids=["softmax", "sliced"])
+def test_a_stock_loss_is_not_asked_for_the_gradient_of_labels(folder, head):
+    """Caffe aborts at that: without a param there is no blob under the tool, which its log says."""
+    bare = IDENTITY.format("seed: 5").replace(PARAM, "")
+    write(folder, bare + FC + head, max_iter=20, snapshot=0)
+    assert "has no param { lr_mult: 0 decay_mult: 0 }" in caffe_train()
+    with blobs.open_model("small_iter_20.caffemodel") as model:
+        assert model.shapes()["data"] == []
+    caffe_train("-weights", "small_iter_20.caffemodel")
+    write(folder, IDENTITY.format("seed: 5") + FC + head, max_iter=20, snapshot=0)
+    assert "has no param" not in caffe_train()
+    with blobs.open_model("small_iter_20.caffemodel") as model:
+        assert model.value("data", 0) == 20
+    # `caffe-metric train` gives the layer its param, and goes on from a model without the blob.
+    write(folder, bare + FC + head, max_iter=20)
+    finish(resume=False)
+    with blobs.open_model("small_iter_20.caffemodel") as model:
+        assert model.value("data", 0) == 20
+
+
+@pytest.mark.slow
+def test_models_of_either_reader_fill_the_other(folder, command):
+    """IdentityData and Data of one name: one has a blob, the other none."""
+    readers = {"a": DATA, "b": IDENTITY.format("seed: 5")}
+    for one, other in ("ab", "ba", "bb"):
+        write(folder, readers[one] + FC + SOFTMAX, max_iter=2, snapshot_prefix=f'"{one}"')
+        finish()
+        write(folder, readers[other] + FC + SOFTMAX, max_iter=1, snapshot_prefix='"last"')
+        lines = finish(weights=[f"{one}_iter_2.caffemodel"])
+        assert f"{one}_iter_2.caffemodel: fills 'fc', 'out'" in lines
+    with blobs.open_model("last_iter_1.caffemodel") as model:
+        assert model.value("data", 0) == 1  # the data starts anew
+
+
+@pytest.mark.slow
+def test_a_state_without_the_blob_is_gone_on_from(folder):
+    """As `caffe train` leaves it of a net whose reader has no param."""
+    bare = IDENTITY.format("seed: 5").replace(PARAM, "") + FC + SOFTMAX
+    write(folder, bare, max_iter=20, snapshot=0)
+    caffe_train()
+    write(folder, bare, max_iter=40, snapshot=30)
+    finish(state="small_iter_20.solverstate")
+    once = weights("small_iter_40.caffemodel")
+    os.remove("small_iter_40.json")
+    finish(resume=True)
+    assert weights("small_iter_40.caffemodel") == once != weights("small_iter_30.caffemodel")
 
 
 def test_a_test_layer_of_the_same_name_has_no_blob(folder, command):
@@ -191,7 +264,9 @@ def test_a_test_layer_of_the_same_name_has_no_blob(folder, command):
     finish()
     with blobs.open_model("small_iter_60.caffemodel") as model:
         assert model.shapes()["data"] == []
-    write(folder, train.replace("param {", "#", 1) + FC + NORM + TRIPLET)
+    write(folder, train.replace(PARAM, "") + test + FC + NORM + TRIPLET, max_iter=20)
+    assert "has no param" in caffe_train()  # nothing asks for the blob there: it is left out
+    write(folder, train.replace(PARAM, "") + FC + NORM + TRIPLET)
     status, out, _ = command("lint", "net.prototxt")
     assert "needs param { lr_mult: 0 decay_mult: 0 }" in out
 

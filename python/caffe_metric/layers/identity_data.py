@@ -16,6 +16,7 @@ from caffe_metric.data.identity.workers import Decoder
 from caffe_metric.data.lists import check_labels
 from caffe_metric.data.picture import Picture
 from caffe_metric.layers.base import MetricLayer
+from caffe_metric.nets import batch_counts
 from caffe_metric.nets.schema import Enum, Field, Message
 from caffe_metric.support.arrays import read_npy
 from caffe_metric.support.errors import UserError
@@ -58,6 +59,10 @@ PARAMETERS = Message(
         ("triplets", "string", ""),
     ),
 )
+NO_BLOB = (
+    "has no param { lr_mult: 0 decay_mult: 0 }, so that no blob keeps the number of its batch: "
+    "`caffe train --snapshot` will begin at the first one"
+)
 
 
 class IdentityDataLayer(MetricLayer):
@@ -73,6 +78,10 @@ class IdentityDataLayer(MetricLayer):
     so by itself):
 
         param { lr_mult: 0 decay_mult: 0 }
+
+    Without that Caffe asks its own losses for the labels' gradient, at which they abort: under the
+    `caffe` tool such a net gets no blob, unless persist_iteration is set, and a line of the log
+    says that a resumed training will begin at the first batch.
 
     source      an LMDB, a list with lines `FILE LABEL` or `PERSON@FILE LABEL`, a folder with one
                 folder a class, or an IDX file
@@ -103,7 +112,11 @@ class IdentityDataLayer(MetricLayer):
     HAS_RULES = False
 
     def parse(self, values):
-        return PARAMETERS.parse(values)
+        parsed = PARAMETERS.parse(values)
+        if "persist_iteration" not in values and not batch_counts.bears_blob(self.param_str):
+            parsed.persist_iteration = False
+            self.log(f"{self.title}: {NO_BLOB}")
+        return parsed
 
     def configure(self, bottom, top):
         p = self.parameters

@@ -79,9 +79,10 @@ def _batch_counts(layers, lines) -> list[Finding]:
             found.append(Finding("error", text, *place))
         elif not layer.param or layer.param[0].lr_mult:
             text = (
-                "keeps the number of its batch in a blob: needs param { lr_mult: 0 decay_mult: 0 }"
+                "keeps the number of its batch in a blob: needs param { lr_mult: 0 decay_mult: 0 } "
+                "under `caffe train`, which else decays the number, or does without the blob"
             )
-            found.append(Finding("warning", f"{text} under `caffe train`", *place))
+            found.append(Finding("warning", text, *place))
     return found
 
 

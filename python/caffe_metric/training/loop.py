@@ -118,7 +118,7 @@ class Loop:
         if self.job.triplets or self.job.mine_every:
             # A model holds its layers' parameters: what was mined is told to the layer instead.
             extras.use_groups(self.plan.layers, "" if self.job.mine_every else self.job.triplets)
-        position.give_up_blobs(self.plan.message)
+        position.give_up_blobs(self.plan.message, self.job.model)
         for layer in self.plan.layers:
             if roles.counts_batches(layer) and not layer.param:
                 # The count is not learned.
@@ -135,7 +135,8 @@ class Loop:
             start.check_state(self.net, layers, job.state, job.model, self._histories)
             self.solver.restore(job.state)
         keeps = {layer.name: roles.state_blobs(layer) for layer in layers}
-        data = [layer.name for layer in layers if roles.kind(layer) == "IdentityData"]
+        readers = (*position.READERS, "IdentityData")
+        data = [layer.name for layer in layers if roles.kind(layer) in readers]
         for path in job.weights:
             for line in start.load_weights(self.net, path, job.aside, keeps, data):
                 self.tell.note(line)

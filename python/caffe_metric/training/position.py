@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffe_metric.nets import roles
+from caffe_metric.nets import blobs, roles
 
 # Images that are read past: some minutes' worth.
 MOST_RECORDS = 5_000_000
@@ -58,12 +58,15 @@ def rotate_lists(layers, batches: int, folder) -> None:
         param.source = str(rotated)
 
 
-def give_up_blobs(net) -> None:
-    """IdentityData without its blob where a layer of the other phase has its name and has none.
+def give_up_blobs(net, model="") -> None:
+    """IdentityData without its blob where a layer of the other phase, or of the model of the solver
+    state to go on from, has its name and has none.
 
     Caffe aborts where two layers of one name differ in their blobs. Changes the net.
     """
     names = [layer.name for layer in net.layer if not roles.counts_batches(layer)]
+    if model:
+        names += [name for name, shapes in blobs.shapes(model).items() if not shapes]
     for layer in net.layer:
         if roles.counts_batches(layer) and layer.name in names:
             given = {**roles.python_parameters(layer), "persist_iteration": False}

@@ -18,32 +18,34 @@ def load_weights(net, path, aside, keeps, fresh=()) -> list[str]:
     itself}: a model that lacks these, or has them in excess, is made to fit. fresh: layers that
     start anew whatever the model has. Raises UserError.
     """
-    aside = Path(aside)
-    here = {name: [tuple(blob.shape) for blob in kept] for name, kept in net.params.items()}
+    here = _shapes(net)
     with blobs.open_model(path) as model:
         there = model.shapes()
+        filled = [name for name in here if here[name] and there.get(name) and name not in fresh]
         changed = False
-        for name in filter(there.get, here):
-            changed |= _fit_count(model, name, there[name], net.params[name], keeps.get(name, ()))
+        for name in filter(there.__contains__, here):
+            kept = net.params.get(name, [])
+            places = range(99) if name in fresh else keeps.get(name, ())
+            changed |= _fit_count(model, name, len(there[name]), kept, places)
         if changed:
             there = model.shapes()
         _compare(path, there, here)
-        filled = [name for name in here if there.get(name) and name not in fresh]
-        if set(here) - set(fresh) and not filled:
+        if any(here[name] for name in here if name not in fresh) and not filled:
+            wanted = [name for name in here if here[name]]
             raise UserError(
                 f"{path}: is of another net: it has weights of {_some(filter(there.get, there))}, "
-                f"the net of {_some(here)}"
+                f"the net of {_some(wanted)}"
             )
         fitted = path
         if changed:
-            fitted = str(aside / f"fitted{''.join(Path(path).suffixes[-2:])}")
+            fitted = str(Path(aside) / f"fitted{''.join(Path(path).suffixes[-2:])}")
             model.save(fitted)
     kept = [(blob, np.array(blob.data)) for name in fresh for blob in net.params.get(name, [])]
     net.copy_from(str(fitted))
     for blob, values in kept:
         blob.data[...] = values
     lines = [f"{path}: fills {_some(filled, 1000)}"]
-    if anew := [name for name in here if name not in (*filled, *fresh)]:
+    if anew := [name for name in here if here[name] and name not in (*filled, *fresh)]:
         lines.append(f"{path}: has no weights of {_some(anew, 1000)}: they start anew")
     return lines
 
@@ -53,12 +55,12 @@ def check_state(net, layers, state_path, model_path, histories: int) -> None:
 
     layers: the net's, as its file has them. histories: how many the solver keeps of each gradient.
     """
-    here = {name: [tuple(blob.shape) for blob in kept] for name, kept in net.params.items()}
+    here = _shapes(net)
     with blobs.open_model(model_path) as model:
         there = model.shapes()
     _compare(model_path, there, here)
     for name in here:
-        if not there.get(name):
+        if here[name] and name not in there:
             raise UserError(f"{model_path}: is of another net: it has no layer '{name}'")
     for name in filter(there.get, there):
         if name not in here:
@@ -74,28 +76,36 @@ def check_state(net, layers, state_path, model_path, histories: int) -> None:
         )
 
 
-def _fit_count(model, name, shapes, wanted, kept) -> bool:
-    """Adds or takes out blobs that a layer keeps for itself; whether it did."""
-    changed = False
-    for place in kept:
-        if len(shapes) == place < len(wanted):
+def _shapes(net):
+    """{layer: shapes of its blobs, none or more}."""
+    return {
+        name: [tuple(blob.shape) for blob in net.params.get(name, [])] for name in net._layer_names
+    }
+
+
+def _fit_count(model, name, count, wanted, places) -> bool:
+    """Adds to the `count` blobs of a layer, or takes out, those at some places; whether it did."""
+    before = count
+    for place in places:
+        if count == place < len(wanted):
             model.put(name, place, np.array(wanted[place].data))
-        elif len(wanted) == place < len(shapes):
+            count += 1
+    for place in reversed(places):
+        if len(wanted) <= place == count - 1:
             model.drop(name, place)
-        else:
-            continue
-        changed = True
-    return changed
+            count -= 1
+    return count != before
 
 
 def _compare(path, there, here):
     for name, wanted in here.items():
-        found = there.get(name)
-        if not found:
+        if name not in there:
             continue
+        found = there[name]
         if len(found) != len(wanted):
             raise UserError(
-                f"{path}: layer '{name}' has {len(found)} blobs, {len(wanted)} in the net"
+                f"{path}: layer '{name}' has {len(found)} blobs, {len(wanted)} in the net: another "
+                "name lets the layer start anew"
             )
         for place, (old, new) in enumerate(zip(found, wanted)):
             if _plain(old) != _plain(new):
