@@ -5,7 +5,8 @@
 #
 # FACES       a folder with a folder for each person; faces cut out already, or with
 # LANDMARKS   a list of its files, `FILE X1 Y1 ... X5 Y5` (see `caffe-metric align --help`), or
-# YUNET       OpenCV's detector, face_detection_yunet_*.onnx, which finds the landmarks
+# YUNET       OpenCV's detector, face_detection_yunet_*.onnx, which finds the landmarks, or
+# MTCNN       a folder with MTCNN's Caffe nets, det1 to det3, which do
 # TRUNK       a net with an Input, as those of nets/ (small.prototxt); its sides are the images'
 # OUT         where everything goes (faces)
 # PRESETS     the ways to train that are compared; the last one is deployed
@@ -38,15 +39,15 @@ mkdir -p "$OUT"
 echo "== align"
 if [ -n "${LANDMARKS:-}" ]; then
     caffe_metric align "$LANDMARKS" "$OUT/aligned" --size "$size" || [ -s "$OUT/aligned/left_out.txt" ]
-elif [ -n "${YUNET:-}" ]; then
+elif [ -n "${YUNET:-}${MTCNN:-}" ]; then
     find "$(cd "$FACES" && pwd)" -type f | LC_ALL=C sort >"$OUT/files.txt"
-    caffe_metric align "$OUT/files.txt" "$OUT/aligned" --size "$size" --yunet "$YUNET" ||
-        [ -s "$OUT/aligned/left_out.txt" ]
+    caffe_metric align "$OUT/files.txt" "$OUT/aligned" --size "$size" \
+        ${YUNET:+--yunet "$YUNET"} ${MTCNN:+--mtcnn "$MTCNN"} || [ -s "$OUT/aligned/left_out.txt" ]
 else
-    echo "no LANDMARKS, no YUNET: the images of $FACES are taken for aligned faces"
+    echo "no LANDMARKS, YUNET or MTCNN: the images of $FACES are taken for aligned faces"
 fi
 people=$OUT/aligned
-[ -n "${LANDMARKS:-}${YUNET:-}" ] || people=$FACES
+[ -n "${LANDMARKS:-}${YUNET:-}${MTCNN:-}" ] || people=$FACES
 
 echo "== convert: every ${EVERY}th person is kept for the test, no net sees them"
 count=$(find "$people" -mindepth 1 -maxdepth 1 -type d | wc -l)

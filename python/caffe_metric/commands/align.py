@@ -2,7 +2,8 @@
 
 IMAGE_LIST has lines `FILE [LABEL] X1 Y1 ... X5 Y5`: left eye, right eye, nose, left and right
 corner of the mouth, as seen in the image, in pixels; files are relative to the list. With --yunet
-lines are `FILE [LABEL]`, and OpenCV's detector finds the landmarks of the largest face.
+or --mtcnn lines are `FILE [LABEL]`, and a detector, whose files you have, finds the landmarks of
+the largest face: OpenCV's YuNet, or MTCNN's three Caffe nets, which OpenCV runs.
 
 The similarity is the least-squares one to the five points that most face recognisers of today use:
 --size 112x112 is InsightFace's crop, 96x112 SphereFace's. With --ec-mc-y D the eyes are put level,
@@ -29,6 +30,7 @@ from caffe_metric.data.alignment import (
 )
 from caffe_metric.data.landmarks import YuNet
 from caffe_metric.data.lists import labelled_lines
+from caffe_metric.data.mtcnn import MTCNN
 from caffe_metric.support.arguments import finite, size_argument
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
@@ -42,7 +44,13 @@ def add_arguments(parser):
     parser.add_argument("--size", type=size_argument, default=(112, 112), metavar="WxH")
     parser.add_argument("--ec-mc-y", type=finite, metavar="D", help="eyes' middle to mouth's")
     parser.add_argument("--ec-y", type=finite, metavar="Y", help="with --ec-mc-y; default: D")
-    parser.add_argument("--yunet", metavar="F.onnx", help="finds the landmarks: OpenCV's YuNet")
+    detector = parser.add_mutually_exclusive_group()
+    detector.add_argument("--yunet", metavar="F.onnx", help="finds the landmarks: OpenCV's YuNet")
+    detector.add_argument(
+        "--mtcnn",
+        metavar="DIR",
+        help="finds the landmarks: det1 to det3, .prototxt and .caffemodel",
+    )
 
 
 def run(args):
@@ -50,8 +58,8 @@ def run(args):
         raise UserError("--ec-y is for --ec-mc-y")
     if args.ec_mc_y is not None and args.ec_mc_y <= 0:
         raise UserError(f"--ec-mc-y is {args.ec_mc_y:g}, must be above 0")
-    faces, out = read_list(args.list, landmarks=not args.yunet), Path(args.out)
-    detect = YuNet(args.yunet) if args.yunet else None
+    detect = YuNet(args.yunet) if args.yunet else MTCNN(args.mtcnn) if args.mtcnn else None
+    faces, out = read_list(args.list, landmarks=detect is None), Path(args.out)
     folder = Path(args.list).resolve().parent
     targets = output_names([face.name for face in faces], folder)
     done, failed = [], []
