@@ -8,11 +8,12 @@ from __future__ import annotations
 import gzip
 import struct
 
+import lmdb
 import numpy as np
 import pytest
-from caffe_metric.data import datum
+from caffe_metric.data import datum, lmdb_file
 from caffe_metric.data.idx import read_idx
-from caffe_metric.data.lmdb_file import lmdb_names, read_lmdb
+from caffe_metric.data.lmdb_file import lmdb_names, read_lmdb, write_lmdb
 from caffe_metric.support.errors import UserError
 from PIL import Image
 
@@ -72,6 +73,29 @@ def test_caffe_reads_our_datum_and_we_read_its():
     decoded, label = datum.decode(floats.SerializeToString())
     assert decoded.tolist() == [[[0.5, -2]]]
     assert label == 3
+
+
+def test_readers_are_asked_for_no_more_address_space_than_needed(tmp_path, monkeypatch):
+    """The map grows with the records; a system with little room for addresses can open it."""
+    monkeypatch.setattr(lmdb_file, "_MAP_SIZE", 1 << 16)
+    monkeypatch.setattr(lmdb_file, "_COMMIT_EVERY", 7)
+    records = [(f"{k}", bytes([k]) * 50000) for k in range(20)]
+    write_lmdb(tmp_path / "whole", iter(records))
+    (tmp_path / "resumed").mkdir()
+    for part in (records[:11], records[11:]):
+        grown = lmdb_file.Resumed(tmp_path / "resumed")
+        grown.add([(part, [])])
+        grown._env.close()
+    for name in ("whole", "resumed"):
+        assert list(read_lmdb(tmp_path / name)) == records
+        with lmdb.open(str(tmp_path / name), readonly=True, lock=False) as env:
+            page = env.stat()["psize"]
+        content = (tmp_path / name / "data.mdb").read_bytes()
+        for meta in (content[:page], content[page : 2 * page]):
+            # After the page's header: magic, version, address, and the size that readers map.
+            magic, _, _, size = struct.unpack_from("<IIQQ", meta, 16)
+            assert magic == 0xBEEFC0DE
+            assert len(content) // 4 < size <= 4 * len(content)
 
 
 def test_classes_are_chosen_and_relabelled(idx, tmp_path, command):

@@ -16,7 +16,8 @@ from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing_folder, resuming_folder
 from caffe_metric.support.text import write_text
 
-_MAP_SIZE = 1 << 40  # address space, not disk; the same as Caffe's own
+# The file tells its readers how much address space to take: no more than it needs.
+_MAP_SIZE = 1 << 26  # at first, in bytes
 _COMMIT_EVERY = 5000
 _OUR_KEY = re.compile(r"^\d{8,}_(?=.)", re.DOTALL)  # the number, also in Caffe's own databases
 
@@ -88,10 +89,8 @@ class Resumed:
         }
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(state) + "\n")
-        with self._env.begin(write=True) as transaction:
-            for name, value in records:
-                _put(transaction, self.count, name, value)
-                self.count += 1
+        _commit(self._env, self.count, records)
+        self.count += len(records)
         self.groups += len(groups)
         self.notes += notes
 
@@ -135,6 +134,18 @@ def writing_resumably(path, groups, fingerprint, force=False):
         yield folder, database.count, database.notes
 
 
+def _commit(env, first, records):
+    """Writes records, numbered from `first` on; the map doubles until they fit, as in Caffe."""
+    while True:
+        try:
+            with env.begin(write=True) as transaction:
+                for number, (name, value) in enumerate(records, first):
+                    _put(transaction, number, name, value)
+            return
+        except lmdb.MapFullError:
+            env.set_mapsize(2 * env.info()["map_size"])
+
+
 def _put(transaction, number, name, value):
     # 511 bytes are LMDB's limit for a key.
     transaction.put(os.fsencode(f"{number:08d}_{name}")[:511], value, append=True)
@@ -146,10 +157,8 @@ def _fill(folder, records):
     # One sync at the end: a folder that is not finished is thrown away anyhow.
     with lmdb.open(str(folder), map_size=_MAP_SIZE, sync=False, metasync=False) as env:
         while chunk := list(itertools.islice(records, _COMMIT_EVERY)):
-            with env.begin(write=True) as transaction:
-                for name, value in chunk:
-                    _put(transaction, count, name, value)
-                    count += 1
+            _commit(env, count, chunk)
+            count += len(chunk)
         env.sync(True)
     (folder / "lock.mdb").unlink(missing_ok=True)
     return count
