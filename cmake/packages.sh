@@ -16,11 +16,17 @@ not_installed() { # PACKAGE...
       }'
 }
 
+# What a header itself includes may lie in folders that only Caffe's build knows.
+has_header() { # HEADER
+  printf '#ifndef __has_include\n#include <%s>\n#elif !__has_include(<%s>)\n#error\n#endif\n' \
+    "$1" "$1" | c++ -x c++ -E - >/dev/null 2>&1
+}
+
 # Whether a command, a header or "python3:MODULE" is there, wherever it comes from.
 is_there() { # WHAT
   case $1 in
     python3:*) python3 -c "import ${1#python3:}" 2>/dev/null ;;
-    *.h | *.hpp) echo "#include <$1>" | c++ -x c++ -E - >/dev/null 2>&1 ;;
+    *.h | *.hpp) has_header "$1" ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }

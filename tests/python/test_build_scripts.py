@@ -345,6 +345,12 @@ def test_without_dpkg_the_things_themselves_are_looked_for(without_dpkg):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_a_header_is_there_whose_own_includes_are_elsewhere(tmp_path):
+    (tmp_path / "outer.hpp").write_text("#include <no/such/header.h>\n")
+    look = "for one in outer.hpp inner.hpp stdio.h; do is_there $one && echo $one; done || :"
+    assert shell(look, CPATH=str(tmp_path)).stdout.split() == ["outer.hpp", "stdio.h"]
+
+
 def test_a_target_asks_for_no_more_than_it_needs():
     build = shell("package_rows build faster").stdout
     assert "ninja-build" in build
