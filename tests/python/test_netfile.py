@@ -10,7 +10,7 @@ import codecs
 
 import pytest
 from caffe_metric import lint
-from caffe_metric.nets import netfile
+from caffe_metric.nets import netfile, netschema
 from caffe_metric.support import child
 from caffe_metric.support.errors import UserError
 
@@ -73,3 +73,23 @@ def test_what_cannot_be_read_is_said_with_its_line(tmp_path, data, message):
 def test_a_net_that_is_not_there():
     with pytest.raises(UserError, match="nowhere.prototxt: No such file"):
         netfile.read("nowhere.prototxt")
+
+
+def test_fields_that_no_schema_knows_are_passed_over(tmp_path):
+    """By all versions of protobuf; lines stay, and what is known is still checked."""
+    text = (
+        "future: { a: [1, 2] }\nname: 'net',\nlayer {\n  name: 'x'\n  odd: 1, even: -2e-3;\n"
+        "  new_param {\n    deep { x: 'a' 'b' }\n  }\n  triplet_loss_param { what: ON margin: 0.5 }\n}\n"
+    )
+    known = netschema.without_caffe()
+    net = netfile.parse("a", known.net(), text, complete=False)
+    assert (net.name, net.layer[0].name, net.layer[0].triplet_loss_param.margin) == (
+        "net",
+        "x",
+        0.5,
+    )
+    assert netfile.known_fields(text, net).count("\n") == text.count("\n")
+    with pytest.raises(UserError, match="a:9:.*oops"):
+        netfile.parse("a", known.net(), text.replace("0.5", "oops"), complete=False)
+    with pytest.raises(UserError, match="a:1:"):
+        netfile.parse("a", known.net(), text.replace("future", "}"), complete=False)

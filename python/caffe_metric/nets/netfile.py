@@ -59,20 +59,34 @@ def parse(path: str, message, text: str | None = None, complete: bool = True):
 
     text = read_text(path) if text is None else text
     try:
-        return text_format.Parse(text, message, **({} if complete else _unknown_fields()))
+        return text_format.Parse(text if complete else known_fields(text, message), message)
     except (text_format.ParseError, UnicodeError) as error:
         raise UserError(f"{path}:{' '.join(str(error).split())}") from error
 
 
-def _unknown_fields() -> dict[str, bool]:
-    """The option that lets a text have fields which its message has not."""
-    from google.protobuf import __version__
+def known_fields(text: str, message) -> str:
+    """The text with blanks where it has fields that the message has not; its lines stay.
 
-    if tuple(int(part) for part in __version__.split(".")[:2]) < (3, 8):
-        raise UserError(
-            f"to read a net without a Caffe takes protobuf 3.8 or later, here is {__version__}"
-        )
-    return {"allow_unknown_field": True}
+    What protobuf's allow_unknown_field is for, which protobuf 3.6 has not.
+    """
+    blanks = []
+
+    def collect(entries, descriptor):
+        for entry in entries:
+            field = descriptor.fields_by_name.get(entry.name)
+            if field is None:
+                separator = re.compile(r"\s*[,;]").match(text, entry.end)
+                blanks.append((entry.start, separator.end() if separator else entry.end))
+            elif field.message_type is not None:
+                collect(entry.fields or (), field.message_type)
+
+    try:
+        collect(prototxt.parse(text), message.DESCRIPTOR)
+    except prototxt.SyntaxFault:  # of which the parser tells
+        return text
+    for start, end in blanks:
+        text = text[:start] + re.sub(r"[^\n]", " ", text[start:end]) + text[end:]
+    return text
 
 
 def read(path: str, text: str | None = None, any_type: bool = False):
