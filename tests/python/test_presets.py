@@ -77,6 +77,7 @@ def embeddings(folder, run, what):
     return unit_rows(found), labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_each_way_learns_real_images(data, command, name):
     need("cpp")
@@ -110,6 +111,30 @@ def write_preset(command, data, name, *options):
     )  # fmt: skip
     assert (status, err) == (0, "")
     return data / "written"
+
+
+@pytest.mark.slow
+def test_train_takes_a_preset(data, command):
+    """Both stages, one after another, as the two commands would."""
+    trunk = ("--trunk", data / "trunk.prototxt", "--data", data / "train.lmdb", "--threads", "1")
+    options = ("--batch", "16", "--iterations", "8", "-o", data / "both")
+    status, out, err = command("train", "--preset", "softmax-then-triplet", *trunk, *options)
+    assert (status, err) == (0, "")
+    assert out.count("caffe-metric train --solver") == 2
+    assert (data / "both" / "softmax_iter_4.caffemodel").exists()
+    assert (data / "both" / "triplet_iter_4.caffemodel").exists()
+    assert "softmax_iter_4.caffemodel: fills 'conv1', 'bn1', 'conv2', 'embedding'\n" in out
+
+
+def test_train_takes_a_preset_whole(data, command):
+    for arguments, message in (
+        (("--preset", "arcface"), "--preset needs --trunk NET.prototxt and -o DIR"),
+        (("--solver", "s.prototxt", "-o", "x"), "-o go with --preset"),
+        (("--preset", "arcface", "--trunk", "t", "-o", "x", "--resume"), "go on by --solver x/"),
+    ):
+        status, _, err = command("train", *arguments)
+        assert (status, err.count("\n")) == (1, 1)
+        assert message in err
 
 
 def test_lambda_comes_down_at_half_of_the_iterations(data, command):

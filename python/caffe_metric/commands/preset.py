@@ -10,61 +10,17 @@ Names:
 
 from __future__ import annotations
 
-import numpy as np
-
-from caffe_metric.support.arguments import finite, numbers, positive
-from caffe_metric.support.errors import UserError
-from caffe_metric.training.presets import PRESETS, Task, default_iterations, write
-from caffe_metric.training.trunks import read_trunk
+from caffe_metric.training import preset_options
+from caffe_metric.training.presets import PRESETS
 
 __doc__ += "".join(f"  {name:<22}{preset.text}\n" for name, preset in PRESETS.items())
 
 
 def add_arguments(parser):
     parser.add_argument("name", metavar="NAME", choices=sorted(PRESETS), help="see above")
-    parser.add_argument("--trunk", required=True, metavar="NET.prototxt")
-    parser.add_argument("-o", dest="folder", required=True, metavar="DIR")
-    parser.add_argument("--data", metavar="D", help="LMDB, list or folder (else the trunk's own)")
-    parser.add_argument("--classes", type=positive, metavar="N", help="(else those of the data)")
-    parser.add_argument("--embedding", metavar="BLOB", help="where the trunk ends")
-    parser.add_argument("--iterations", type=positive, metavar="N", help="(20 epochs)")
-    parser.add_argument("--batch", type=positive, metavar="N", default=64)
-    parser.add_argument("--rate", type=finite, metavar="LR", default=0.01, help="base_lr (0.01)")
-    parser.add_argument("--scale", type=finite, metavar="S", help="of pixels, e.g. 0.0078125")
-    parser.add_argument("--mean", type=numbers, metavar="M[,M,M]", help="subtracted from pixels")
-    parser.add_argument("--mirror", action="store_true", help="mirror images at random")
-    parser.add_argument("--crop", type=positive, metavar="N", help="a square crop at random")
+    preset_options.add_options(parser, required=True)
 
 
 def run(args):
-    trunk = read_trunk(args.trunk, args.embedding)
-    source = args.data or trunk.source
-    if not source:
-        raise UserError(f"{args.trunk}: reads no data itself: say by --data what to train on")
-    if args.batch < 4:
-        raise UserError(f"--batch is {args.batch}: triplets need 4 images at least")
-    chosen = {"scale": args.scale, "mean_value": args.mean, "crop_size": args.crop}
-    trunk.picture.update({name: value for name, value in chosen.items() if value})
-    if args.mirror:
-        trunk.picture["mirror"] = True
-    classes, images = _count(source, args.classes)
-    iterations = args.iterations or default_iterations(images, args.batch)
-    task = Task(source, classes, images, iterations, args.batch, args.rate)
-    print(f"{source}: {classes} classes, {images} images")
-    for solver, text in write(args.name, trunk, task, args.folder):
-        print(f"caffe-metric train --solver {solver}  # {text}")
+    preset_options.write_files(args.name, args)
     return 0
-
-
-def _count(source, classes):
-    """Number of classes and images of a source, which labels them 0 ... C-1."""
-    from caffe_metric.data.identity.source import open_images
-
-    labels = open_images(source).labels
-    found = int(labels.max()) + 1
-    if classes is not None and classes < found:
-        raise UserError(f"--classes is {classes}, but {source} has the label {found - 1}")
-    missing = found - len(np.unique(labels))
-    if missing:
-        print(f"{source}: {missing} labels below {found} have no image")
-    return classes or found, len(labels)

@@ -5,7 +5,8 @@ triplets and the time left on a terminal; stops when a number is not finite, and
 it arose; warns when the embeddings collapse to a point, when the net guesses, and when a softmax
 overflows. Ctrl-C, SIGTERM and SIGHUP leave a snapshot. --resume goes on from the newest snapshot
 that is whole, and ends with the same model, bit for bit, as a training that was never stopped.
-Paths in the solver file are relative to the current folder.
+Paths in the solver file are relative to the current folder. --preset writes net and solver as the
+command `preset` does, and trains by them, stage after stage.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from pathlib import Path
 from caffe_metric.support.arguments import natural, positive
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.progress import Progress
+from caffe_metric.training import preset_options
+from caffe_metric.training.presets import PRESETS
 from caffe_metric.training.process import Terminated, Training, terminable
 from caffe_metric.training.watch import describe, watch
 
 
 def add_arguments(parser):
-    parser.add_argument("--solver", required=True, metavar="S.prototxt")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--solver", metavar="S.prototxt")
+    what.add_argument("--preset", metavar="NAME", choices=sorted(PRESETS), help="see `preset`")
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--weights", metavar="W[,W2...]", help="start from these models; other layers start anew"
@@ -45,9 +50,25 @@ def add_arguments(parser):
         help="every N iterations the AUC of the held-out images F; the best model is kept",
     )
     parser.add_argument("--gpu", type=natural, metavar="N", help="the GPU to use")
+    preset_options.add_options(parser.add_argument_group("with --preset"), required=False)
 
 
 def run(args):
+    if not args.preset:
+        if args.trunk or args.folder:
+            raise UserError("--trunk and -o go with --preset, not with --solver")
+        return _train(args, args.solver)
+    if not args.trunk or not args.folder:
+        raise UserError("--preset needs --trunk NET.prototxt and -o DIR")
+    if args.resume or args.snapshot:
+        raise UserError(f"--preset begins anew: go on by --solver {args.folder}/solver.prototxt")
+    for solver in preset_options.write_files(args.preset, args):
+        _train(args, str(solver))
+        args.weights = None  # a further stage starts from the model of the one before
+    return 0
+
+
+def _train(args, solver):
     weights = [path.strip() for path in (args.weights or "").split(",") if path.strip()]
     evaluate = None
     if args.eval_every:
@@ -59,7 +80,7 @@ def run(args):
         if not Path(path).exists():
             raise UserError(f"{path}: no such file")
     training = Training(
-        args.solver,
+        solver,
         args.log,
         weights,
         state=args.snapshot,
