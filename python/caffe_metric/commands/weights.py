@@ -1,12 +1,13 @@
 """`caffe-metric weights IN OUT --net NET.prototxt`: makes a model fit a net.
 
-The layer keeps its iteration count t in a second blob (persist_iteration: true) or does without.
-Caffe aborts where a model, or a solver state, and a net differ in that. This adds the blob to each
-such layer of IN, or takes it out, as the net asks, and writes OUT; with --iteration T it sets t.
+MarginInnerProduct and MarginSoftmaxLoss keep their iteration count t in a blob (persist_iteration:
+true) or do without; with own_update there are two more, the momentum and the rate. Caffe aborts
+where a model, or a solver state, and a net differ in that. This adds the blobs to each such layer
+of IN, or takes them out, as the net asks, and writes OUT; with --iteration T it sets t.
 
 IN is a .caffemodel or a .solverstate (or either with .h5). The model that a solver state belongs to
-is converted with it, and written beside OUT. A new blob holds T, or what the net's `iteration`
-says, for a solver state plus the iterations done so far.
+is converted with it, and written beside OUT. A new count is T, or what the net's `iteration` says,
+for a solver state plus the iterations done so far; a new momentum is 0, a new rate update_rate.
 
 --batch-norm DATA (an LMDB, list or folder) measures the averages of the model's BatchNorm layers
 anew instead: their plain mean over --batches batches, with the weights as they are.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from caffe_metric.lint.view import Finding
-from caffe_metric.nets import blobs, filling, roles
+from caffe_metric.nets import blobs, filling, learning, roles
 
 
 def check(net, layers, lines, path: str) -> list[Finding]:
@@ -16,13 +16,16 @@ def check(net, layers, lines, path: str) -> list[Finding]:
             continue
         shapes = stored[layer.name]
         given = roles.parameters(layer)
-        wanted = 2 if given.get("persist_iteration", True) else 1
+        try:
+            wanted = learning.blob_count(layer)
+        except ValueError:  # a bad parameter has a finding of its own
+            continue
         message = ""
         if len(shapes) != wanted:
             message = (
                 f"{path} holds {len(shapes)} blob(s) of it, the net {wanted} "
-                f"(persist_iteration: {'true' if wanted == 2 else 'false'}): Caffe would abort. "
-                f"`caffe-metric weights {path} OUT --net NET` converts the model"
+                f"(persist_iteration: {str(given.get('persist_iteration', True)).lower()}): Caffe "
+                f"would abort. `caffe-metric weights {path} OUT --net NET` converts the model"
             )
         elif shapes[0][0] != given.get("num_output"):
             message = (

@@ -94,7 +94,7 @@ def backward(parameters, found: Pass, x, weights, top_diff, dx=None, dw=None) ->
         of_weight, of_feature = found.slope, found.value - found.cosine * found.slope
     of_feature = target * of_feature * found.target_norms
     if dw is not None and reference:
-        _add_products(top_diff, x, None, dw)
+        _add_products(top_diff, x, None, dw, found.weight_norms)
     top_diff[found.targets] = (target * of_weight)[rows]
     try:
         if dx is not None:
@@ -169,7 +169,10 @@ def _feature_gradient(parameters, found, x, weights, a, along_feature, dx):
 
 
 def _add_products(a, x, weights, dw, weight_norms=None) -> None:
-    """dw += a^T x, a strip of classes at a time, less its part along the unit weights, if given."""
+    """dw += a^T x over the weights' norms, a strip of classes at a time.
+
+    Less its part along the weights, where they are given; the norms are 1 where they are not.
+    """
     for start in range(0, len(dw), CLASSES):
         part = slice(start, start + CLASSES)
         gradient = a[:, part].T @ x
@@ -178,8 +181,8 @@ def _add_products(a, x, weights, dw, weight_norms=None) -> None:
             if weight_norms is not None:
                 unit = unit / weight_norms[part, None]
             gradient -= np.einsum("ck,ck->c", gradient, unit)[:, None] * unit
-            if weight_norms is not None:
-                gradient /= weight_norms[part, None]
+        if weight_norms is not None:
+            gradient /= weight_norms[part, None]
         dw[part] += gradient
 
 

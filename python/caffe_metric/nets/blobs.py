@@ -17,6 +17,9 @@ from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
 from caffe_metric.support.strings import without_suffix
 
+# Numbers that are put into a message at once.
+CHUNK = 1 << 16
+
 
 def is_hdf5(path) -> bool:
     return str(path).endswith(".h5")
@@ -85,7 +88,9 @@ def _shape(blob) -> tuple[int, ...]:
 def _fill(blob, values: np.ndarray) -> None:
     blob.Clear()
     blob.shape.dim.extend(values.shape)
-    blob.data.extend(values.ravel().tolist())
+    flat = values.ravel()
+    for begin in range(0, flat.size, CHUNK):  # a list of all would take ten times their memory
+        blob.data.extend(flat[begin : begin + CHUNK].tolist())
 
 
 def _array(blob) -> np.ndarray:
@@ -126,10 +131,15 @@ class BinaryModel(_Binary):
         return self._layer(layer).blobs[place].data[0]
 
     def put(self, layer: str, place: int, values: np.ndarray) -> None:
-        """Replaces a blob, or adds it at the end."""
+        """Replaces a blob."""
+        _fill(self._layer(layer).blobs[place], values)
+
+    def insert(self, layer: str, place: int, values: np.ndarray) -> None:
+        """Adds a blob before the one at that place."""
         found = self._layer(layer).blobs
-        if place == len(found):
-            found.add()
+        found.add()
+        for later in range(len(found) - 1, place, -1):
+            found[later].CopyFrom(found[later - 1])
         _fill(found[place], values)
 
     def drop(self, layer: str, place: int) -> None:
@@ -219,8 +229,17 @@ class Hdf5Model(_Hdf5):
             del group[str(place)]
         group.create_dataset(str(place), data=np.float32(values))
 
+    def insert(self, layer, place, values) -> None:
+        group = self.file["data"][layer]
+        for later in range(len(group), place, -1):
+            group.move(str(later - 1), str(later))
+        self.put(layer, place, values)
+
     def drop(self, layer, place) -> None:
-        del self.file["data"][layer][str(place)]
+        group = self.file["data"][layer]
+        del group[str(place)]
+        for later in range(place, len(group)):
+            group.move(str(later + 1), str(later))
 
     def arrays(self) -> dict[str, list[np.ndarray]]:
         groups = self.file.get("data", {})

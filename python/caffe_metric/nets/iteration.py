@@ -1,38 +1,64 @@
-"""The iteration count of MarginInnerProduct in models and solver states, made to fit a net.
+"""The blobs that MarginInnerProduct and MarginSoftmaxLoss keep beside their weights, in models and
+solver states, made to fit a net.
 
-The layer keeps its count t in a second blob (persist_iteration: true) or does without; Caffe aborts
-where a model, or a solver state, and a net differ in that.
+A layer keeps its count t in a blob (persist_iteration: true) or does without; with own_update it
+keeps its momentum and its rate, too. Caffe aborts where a model, or a solver state, and a net
+differ in that.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from caffe_metric.nets import blobs, netfile, phases, roles
+from caffe_metric.nets import blobs, learning, netfile, phases, roles
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.strings import without_suffix
+
+WEIGHTS, COUNT, MOMENTUM, RATE = "the weights", "the iteration count", "the momentum", "the rate"
+# What the blobs of a layer are, by their number.
+BLOBS = {
+    1: (WEIGHTS,),
+    2: (WEIGHTS, COUNT),
+    3: (WEIGHTS, MOMENTUM, RATE),
+    4: (WEIGHTS, COUNT, MOMENTUM, RATE),
+}
 
 
 @dataclass
 class Change:
-    """What happens to a layer's second blob."""
+    """What happens to a layer's blobs: those it has, those it gets, and the values of some."""
 
     layer: str
-    add: bool = False
-    drop: bool = False
-    t: float | None = None
+    have: tuple[str, ...]
+    want: tuple[str, ...]
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def fits(self) -> bool:
+        return self.have == self.want
+
+    def apply(self, model) -> None:
+        """Takes out, inserts and sets blobs."""
+        for place in reversed(range(len(self.have))):
+            if self.have[place] not in self.want:
+                model.drop(self.layer, place)
+        for place, name in enumerate(self.want):
+            if name not in self.have:
+                model.insert(self.layer, place, self.values[name])
+            elif name in self.values:
+                model.put(self.layer, place, self.values[name])
 
     def __str__(self) -> str:
-        if self.drop:
-            return f"layer '{self.layer}': took out the iteration count"
-        if self.add:
-            return f"layer '{self.layer}': added the iteration count, {self.t:g}"
-        if self.t is not None:
-            return f"layer '{self.layer}': set the iteration count to {self.t:g}"
-        return f"layer '{self.layer}': fits already"
+        done = [f"took out {name}" for name in self.have if name not in self.want]
+        for name, value in self.values.items():
+            number = f"{value.flat[0]:g}" if value.size == 1 else "zeros"
+            done.append(
+                f"set {name} to {number}" if name in self.have else f"added {name}, {number}"
+            )
+        return f"layer '{self.layer}': {', '.join(done) or 'fits already'}"
 
 
 def fits(source: str, net: str) -> bool:
@@ -40,8 +66,7 @@ def fits(source: str, net: str) -> bool:
     layers = _layers(net)
     model = _model_of(source) if blobs.is_state(source) else source
     with blobs.open_model(model) as opened:
-        changes = _changes(opened, layers, None, 0)
-    return not any(change.add or change.drop for change in changes)
+        return all(change.fits for change in _changes(opened, layers, None, 0))
 
 
 def fit(source: str, target: str, net: str, iteration: int | None = None) -> list[str]:
@@ -54,37 +79,52 @@ def fit(source: str, target: str, net: str, iteration: int | None = None) -> lis
     if not blobs.is_state(source):
         with blobs.open_model(source) as model:
             changes = _changes(model, layers, iteration, 0)
-            _apply(model, changes)
+            for change in changes:
+                change.apply(model)
             model.save(target)
         return [*map(str, changes), f"wrote {target}"]
     return _fit_state(source, target, layers, iteration)
+
+
+def fit_blobs(model, layer: str, wanted: list[np.ndarray]) -> bool:
+    """Makes a layer of a model have the blobs of a net's layer, whose values the new ones get;
+    whether anything changed."""
+    shapes = model.shapes()[layer]
+    change = Change(layer, _names(model, layer, shapes), BLOBS[len(wanted)])
+    change.values = {
+        name: np.array(value) for name, value in zip(change.want, wanted) if name not in change.have
+    }
+    change.apply(model)
+    return not change.fits
 
 
 def _fit_state(source, target, layers, iteration) -> list[str]:
     plain = without_suffix(str(target), ".h5")
     new_model = str(Path(plain).with_suffix(".caffemodel")) + str(target)[len(plain) :]
     with blobs.open_state(source) as state, blobs.open_model(_model_of(source, state)) as model:
-        counts = {name: len(found) for name, found in model.shapes().items()}
-        before = learnable(layers, counts)
+        before = learnable(layers, _counts_of(model))
         changes = _changes(model, layers, iteration, state.iteration)
-        _apply(model, changes)
-        counts = {name: len(found) for name, found in model.shapes().items()}
-        after = learnable(layers, counts)
+        for change in changes:
+            change.apply(model)
+        shapes = model.shapes()
+        after = learnable(layers, _counts_of(model))
         history = state.history()
         if not before or not history or len(history) % len(before):
             raise UserError(
                 f"{source}: its history of {len(history)} blobs does not belong to the "
                 f"{len(before)} learned blobs of {model.path}"
             )
+        old = {change.layer: change.have for change in changes}
+        new = {change.layer: change.want for change in changes}
         sections = [
-            dict(zip(before, history[start : start + len(before)]))
+            dict(zip(_keys(before, old), history[start : start + len(before)]))
             for start in range(0, len(history), len(before))
         ]
         state.set_history(
             [
-                section[place] if place in section else state.zeros((1,))
+                section[key] if key in section else state.zeros(shapes[layer][place])
                 for section in sections
-                for place in after
+                for key, (layer, place) in zip(_keys(after, new), after)
             ]
         )
         state.model = new_model
@@ -93,13 +133,22 @@ def _fit_state(source, target, layers, iteration) -> list[str]:
     return [*map(str, changes), f"wrote {new_model}", f"wrote {target}"]
 
 
+def _counts_of(model) -> dict[str, int]:
+    return {name: len(found) for name, found in model.shapes().items()}
+
+
+def _keys(places, names) -> list:
+    """The blobs at these places, by what they are where their places may change."""
+    return [(layer, names[layer][place] if layer in names else place) for layer, place in places]
+
+
 def _layers(net: str) -> list:
     """The layers of a net's TRAIN phase."""
     netfile.quiet_caffe()
     parsed = netfile.read(net)
     layers = [layer for layer in parsed.layer if phases.included(layer, 0)]
     if not any(_counts(layer) for layer in layers):
-        raise UserError(f"{net}: has no MarginInnerProduct layer")
+        raise UserError(f"{net}: has no MarginInnerProduct or MarginSoftmaxLoss layer")
     return layers
 
 
@@ -124,18 +173,21 @@ def _changes(model, layers, iteration, done: int) -> list[Change]:
     found = model.shapes()
     changes = []
     for layer in layers:
-        if not _counts(layer) or not found.get(layer.name):
+        shapes = found.get(layer.name)
+        if not _counts(layer) or not shapes:
             continue
-        given = roles.parameters(layer)
-        wanted = 2 if given.get("persist_iteration", True) else 1
-        change = Change(layer.name)
-        if wanted == 1:
-            change.drop = len(found[layer.name]) == 2
-        elif len(found[layer.name]) == 1:
-            start = int(given.get("iteration", 0)) + done
-            change.add, change.t = True, start if iteration is None else iteration
-        else:
-            change.t = iteration
+        try:
+            given, wanted = roles.settings(layer), learning.blob_count(layer)
+        except ValueError as error:
+            raise UserError(f"layer '{layer.name}': {error}") from error
+        have = _names(model, layer.name, shapes)
+        change = Change(layer.name, have, BLOBS[wanted])
+        if COUNT in change.want and (COUNT not in have or iteration is not None):
+            count = given.iteration + done if iteration is None else iteration
+            change.values[COUNT] = np.array([count], np.float32)
+        if MOMENTUM in change.want and MOMENTUM not in have:
+            change.values[MOMENTUM] = np.zeros(shapes[0], np.float32)
+            change.values[RATE] = np.array([given.update_rate], np.float32)
         changes.append(change)
     if not changes:
         names = ", ".join(f"'{layer.name}'" for layer in layers if _counts(layer))
@@ -143,12 +195,12 @@ def _changes(model, layers, iteration, done: int) -> list[Change]:
     return changes
 
 
-def _apply(model, changes) -> None:
-    for change in changes:
-        if change.drop:
-            model.drop(change.layer, 1)
-        elif change.t is not None:
-            model.put(change.layer, 1, np.array([change.t], np.float32))
+def _names(model, layer, shapes) -> tuple[str, ...]:
+    if len(shapes) not in BLOBS:
+        raise UserError(
+            f"{model.path}: layer '{layer}' has {len(shapes)} blobs, at most 4 are known"
+        )
+    return BLOBS[len(shapes)]
 
 
 def learnable(layers, counts) -> list[tuple[str, int]]:

@@ -135,10 +135,11 @@ class Loop:
             start.check_state(self.net, layers, job.state, job.model, self._histories)
             self.solver.restore(job.state)
         keeps = {layer.name: roles.state_blobs(layer) for layer in layers}
+        counting = {layer.name for layer in layers if (row := roles.row_of(layer)) and row.counts}
         readers = (*position.READERS, "IdentityData")
         data = [layer.name for layer in layers if roles.kind(layer) in readers]
         for path in job.weights:
-            for line in start.load_weights(self.net, path, job.aside, keeps, data):
+            for line in start.load_weights(self.net, path, job.aside, keeps, counting, data):
                 self.tell.note(line)
         for place in position.places(layers, self.batches):
             self.tell.note(place.text)
@@ -176,6 +177,14 @@ class Loop:
         self._heads = {
             place for place, name in enumerate(self._names) if rows.get(name) and rows[name].head
         }
+        self._rates = [
+            list(net.params[layer.name])[-1]
+            for layer in plan.layers
+            if roles.parameters(layer).get("own_update") and layer.name in net.params
+        ]
+        if self._rates and not hasattr(self.solver, "lr"):
+            self._rates = []
+            self.tell.note("this pycaffe does not tell its rate: own_update goes on with its own")
         learned = sum(blob.count for kept in net.params.values() for blob in kept)
         # A model, and a solver state twice: see snapshots.write.
         self._snapshot_bytes = 4 * learned * (1 + 2 * self._histories) + (1 << 20)
@@ -231,8 +240,13 @@ class Loop:
         self.tell(iteration, self._loss)
 
     def _before(self):
-        """The random state of this iteration; the tests that it may begin with are over."""
+        """The random state of this iteration; the tests that it may begin with are over.
+
+        Layers that update their weights themselves get the rate of the solver.
+        """
         caffe.set_random_seed(random_state(self.job.seed, self.solver.iter))
+        for blob in self._rates:
+            blob.data[...] = self.solver.lr
 
     def _before_layer(self, place):
         """Our losses end the process at a number that is not finite: this tells where it arose."""

@@ -268,7 +268,7 @@ def _parts(descriptor):
 
 
 def _fitted(state, plan, folder, aside):
-    """`state`, or a copy that has MarginInnerProduct's second blob as the net has it."""
+    """`state`, or a copy that has the blobs which MarginInnerProduct keeps as the net has them."""
     net = str(folder / plan.net)
     if not plan.counts or not plan.net or iteration.fits(str(state), net):
         return state

@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from caffe_metric.nets import blobs
-from caffe_metric.nets.iteration import learnable
+from caffe_metric.nets.iteration import fit_blobs, learnable
 from caffe_metric.support.errors import UserError
 
 
-def load_weights(net, path, aside, keeps, fresh=()) -> list[str]:
+def load_weights(net, path, aside, keeps, counting=(), fresh=()) -> list[str]:
     """Fills a pycaffe net from a model; returns what was filled, and what starts anew, in lines.
 
     aside: a folder for a model that was made to fit. keeps: {layer: blobs that it keeps for
-    itself}: a model that lacks these, or has them in excess, is made to fit. fresh: layers that
-    start anew whatever the model has. Raises UserError.
+    itself}: a model that lacks these, or has them in excess, is made to fit. counting: layers whose
+    blobs are MarginInnerProduct's: see iteration.py. fresh: layers that start anew whatever the
+    model has. Raises UserError.
     """
     here = _shapes(net)
     with blobs.open_model(path) as model:
@@ -24,9 +25,12 @@ def load_weights(net, path, aside, keeps, fresh=()) -> list[str]:
         filled = [name for name in here if here[name] and there.get(name) and name not in fresh]
         changed = False
         for name in filter(there.__contains__, here):
-            kept = net.params.get(name, [])
-            places = range(99) if name in fresh else keeps.get(name, ())
-            changed |= _fit_count(model, name, len(there[name]), kept, places)
+            kept = [blob.data for blob in net.params.get(name, [])]
+            if name in counting and there[name] and kept:
+                changed |= fit_blobs(model, name, kept)
+            else:
+                places = range(99) if name in fresh else keeps.get(name, ())
+                changed |= _fit_count(model, name, len(there[name]), kept, places)
         if changed:
             there = model.shapes()
         _compare(path, there, here)
@@ -88,7 +92,7 @@ def _fit_count(model, name, count, wanted, places) -> bool:
     before = count
     for place in places:
         if count == place < len(wanted):
-            model.put(name, place, np.array(wanted[place].data))
+            model.insert(name, place, np.array(wanted[place]))
             count += 1
     for place in reversed(places):
         if len(wanted) <= place == count - 1:
