@@ -10,6 +10,7 @@ CASES = (
     "rank_hard",
     "margin_inner_product",
     "margin_softmax_loss",
+    "solver_step",
     "triplet_rows",
     "triplet_all",
     "batch_losses",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -21,8 +23,11 @@ from benchmarks.timing import Contender, interleave
 
 BATCHES = (128, 256, 512, 1024, 2048, 4096, 8192)
 CLASSES = (1_000, 10_000, 100_000, 1_000_000)
+# With a tenth of them drawn, where half of the free memory holds the weights and their diff.
+MOST_CLASSES = 10_000_000
 DIMS = (32, 64, 128, 256, 512, 1024, 2048)
 PRODUCT = "one N×N×D product"
+SOFTMAX = "Softmax over classes, M = 256, K = 128"
 
 
 def run(threads: int, quick: bool) -> Result:
@@ -34,7 +39,10 @@ def run(threads: int, quick: bool) -> Result:
         running[0] = Contender("MarginInnerProduct", running[0].call, running[0].prepare)
         _add(result, "Classes, M = 256, K = 64", "C", classes, running)
     for classes in CLASSES[:2] if quick else CLASSES:
-        _add(result, "Softmax over classes, M = 256, K = 128", "C", classes, _softmax(classes))
+        for running in _softmax(classes):
+            _add(result, SOFTMAX, "C", classes, running)
+    if not quick:
+        _most_classes(result)
     for dim in DIMS[:4] if quick else DIMS:
         running = [*_batch(1024, dim), _triplets(1024, dim)]
         _add(result, "Dimensions, N = 1024", "D", dim, running)
@@ -49,15 +57,31 @@ def _batch(rows: int, dim: int) -> list[Contender]:
     ]
 
 
-def _softmax(classes: int) -> list[Contender]:
-    running = [
+def _softmax(classes: int) -> Iterable[list[Contender]]:
+    """Ours, then PyTorch's: at a million classes only one of them holds its memory at a time."""
+    yield [
         margin_softmax_loss.layer(256, 128, classes, "", "MarginSoftmaxLoss"),
         margin_softmax_loss.layer(256, 128, classes, "sample_rate: 0.1", "sample_rate 0.1"),
     ]
     with contextlib.suppress(ImportError):
         arrays = margin_inner_product.batch(256, 128, classes)
-        running.append(peers.torch_softmax(margin_softmax_loss.PEER, 1, arrays, classes))
-    return running
+        yield [peers.torch_softmax(margin_softmax_loss.PEER, 1, arrays, classes)]
+
+
+def _most_classes(result: Result) -> None:
+    """Ten million classes, of as many dimensions as there is memory for."""
+    for dim in (128, 64, 32):
+        if 2 * 4 * MOST_CLASSES * dim < _free_memory() / 2:
+            curve = "sample_rate 0.1" if dim == 128 else f"sample_rate 0.1, K = {dim}"
+            running = margin_softmax_loss.layer(256, dim, MOST_CLASSES, "sample_rate: 0.1", curve)
+            _add(result, SOFTMAX, "C", MOST_CLASSES, [running])
+            return
+
+
+def _free_memory() -> int:
+    """Bytes that programs can still have."""
+    text = Path("/proc/meminfo").read_text(encoding="ascii")
+    return 1024 * int(re.search(r"MemAvailable:\s*(\d+)", text)[1])
 
 
 def _triplets(rows: int, dim: int) -> Contender:

@@ -101,3 +101,23 @@ def test_the_notebook_runs():
     before, after = (names[report]["verification"]["auc"] for report in ("before", "after"))
     assert before == pytest.approx(0.872, abs=0.005)
     assert after > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", ["0.25", "1"])
+def test_a_million_at_small_size(tmp_path, rate):
+    """Two thousand identities: those that no step has met are told apart all the same."""
+    need("cpp", "MarginSoftmaxLoss")
+    script = EXAMPLES / "09_million" / "train.py"
+    arguments = ["--identities", "2000", "--rate", rate, "--steps", "60", "--folder", tmp_path]
+    done = subprocess.run(
+        [sys.executable, script, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    head, _, *rows, last = done.stdout.splitlines()
+    assert head == f"2000 identities, sample_rate {rate}"
+    table = [[float(word) for word in row.split()] for row in rows]
+    assert [row[0] for row in table] == list(range(0, 61, 12))
+    assert table[-1][1] < table[1][1]  # the loss
+    assert table[0][3] < 0.3 < 0.9 < table[-1][3]  # pairs of unseen identities, verified
+    assert re.fullmatch(r"\d+ ms a step, peak memory 0\.\d\d GiB", last)

@@ -97,6 +97,28 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path, monkeypatch, comma
     assert rate.item() == pytest.approx(0.02 * 0.5**5)
 
 
+def test_a_model_of_the_pair_starts_one_with_own_update(tmp_path, monkeypatch, command):
+    need("cpp", "MarginSoftmaxLoss")
+    head = f"""
+layer {{ name: "head" type: "MarginInnerProduct" bottom: "fc" bottom: "label" top: "logits"
+  margin_inner_product_param {{ num_output: {CLASSES} weight_filler {{ type: "gaussian" }} }} }}
+layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "logits" bottom: "label" top: "loss" }}
+"""
+    monkeypatch.chdir(write(tmp_path, DATA + FC + head, snapshot_prefix='"pair"'))
+    pair = caffe.SGDSolver("solver.prototxt")
+    pair.step(3)
+    pair.snapshot()
+    write(tmp_path, DATA + FC + HEADS["cpp"], max_iter=2)
+    more = ("--weights", "pair_iter_3.caffemodel")
+    assert command("train", "--solver", "solver.prototxt", *more)[0] == 0
+    ((weights, count, momentum, _),) = models(tmp_path, [2])
+    assert count.item() == 5
+    stayed = ~momentum.any(axis=1)  # the classes that neither iteration has met
+    assert 0 < stayed.sum() <= CLASSES - MET
+    old = read_model(tmp_path / "pair_iter_3.caffemodel")["head"][0]
+    np.testing.assert_array_equal(weights[stayed], old[stayed])
+
+
 # --- The demo's net -------------------------------------------------------------------------------
 
 EXAMPLE = paths.tree() / "examples" / "03_margin"
