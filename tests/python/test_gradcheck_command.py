@@ -180,3 +180,16 @@ def test_faults_are_found(net, command, tmp_path, fault):
         assert "[1, 1]" in out
     if fault == "Raises":
         assert "no such luck" in out
+
+
+def test_a_kink_is_no_failure(net, command, monkeypatch):
+    found = gradcheck.gradcheck(str(net(STOCK)), layer="ip")
+    found[0].verdict = gradcheck.UNCLEAR
+    monkeypatch.setattr("caffe_metric.commands.gradcheck.gradcheck", lambda *_, **__: found)
+    status, out, err = command("gradcheck", net(STOCK))
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-1] == "0 of 3 gradients wrong, 1 unclear (seed 0)"
+    found[1].verdict = gradcheck.FAIL
+    status, _, err = command("gradcheck", net(STOCK))
+    assert status == 1
+    assert "1 of 3 gradients wrong, 1 unclear (seed 0)" in err

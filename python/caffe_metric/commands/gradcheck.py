@@ -5,6 +5,9 @@ is held against central differences of its forward pass. The objective is sum(r 
 r, so a gradient that forgets the top's diff (loss_weight) is found as well. Layers compute in
 float32; the objective and the differences are float64.
 
+A function has no one gradient at a kink: where the check passes right beside it, the verdict is
+`unclear`, as it is where rounding hides the gradient. The exit status is 1 where one is FAIL.
+
 A net that reads a database or a list is given a batch of a few rows, chosen by class. The last line
 ends in the seed and the batch: the same seed repeats the check, another one takes other elements.
 """
@@ -56,12 +59,13 @@ def run(args) -> int:
         with replacing(args.json) as path:
             rows = [dataclasses.asdict(finding) for finding in findings]
             path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    bad = [finding for finding in findings if finding.verdict in (FAIL, UNCLEAR)]
-    if bad:
-        wrong = sum(finding.verdict == FAIL for finding in bad)
-        raise UserError(
-            f"{args.net}: {wrong} of {len(findings)} gradients wrong"
-            + (f", {len(bad) - wrong} unclear" if wrong < len(bad) else "")
-            + f" ({findings.about})"
-        )
+    wrong, unclear = (
+        sum(finding.verdict == verdict for finding in findings) for verdict in (FAIL, UNCLEAR)
+    )
+    said = f"{wrong} of {len(findings)} gradients wrong"
+    said += f", {unclear} unclear" * (unclear > 0) + f" ({findings.about})"
+    if wrong:
+        raise UserError(f"{args.net}: {said}")
+    if unclear:
+        print(said)
     return 0
