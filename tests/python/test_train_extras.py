@@ -76,8 +76,31 @@ def test_from_extract_to_mine_to_train(folder, command):
     )
     assert command(*TRAIN, "--triplets", "t.npy")[0] == 0
     np.save("other.npy", np.load("t.npy") + 64)
-    status, _, err = command(*TRAIN, "--triplets", "other.npy")
-    assert (status, "other.npy: is of another source" in err) == (1, True)
+    np.savez("several.npz", a=np.arange(3))
+    np.save("flat.npy", np.arange(3))
+    for name, text in (
+        ("other.npy", "other.npy: is of another source"),
+        ("several.npz", "several.npz: several arrays (.npz); an .npy file of one is needed"),
+        ("flat.npy", "flat.npy: shape [3]: no triplets of `mine`"),
+        ("net.prototxt", "net.prototxt: truncated, or no file of NumPy's"),
+    ):
+        status, _, err = command(*TRAIN, "--triplets", name)
+        assert (status, err.count("\n"), text in err) == (1, 1, True), err
+
+
+def test_a_full_disk_ends_neither_mining_nor_evaluation(folder, command):
+    """Folders stand where the files would go: nobody can write them."""
+    for name in (
+        "small_best.caffemodel",
+        "small_triplets_iter_0.npy",
+        "small_triplets_iter_30.npy",
+    ):
+        (folder / name / "x").mkdir(parents=True)
+    status, out, err = command(*TRAIN, "--eval-every", 25, "data.lmdb", "--mine-every", 30)
+    assert status == 0
+    assert "iteration 0: the best model could not be written: small_best.caffemodel: " in err
+    assert "iteration 30: no mined triplets written" in out
+    assert (folder / "small_iter_50.caffemodel").exists()
 
 
 def test_the_best_model_on_held_out_images_is_kept(folder, command):

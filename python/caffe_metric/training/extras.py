@@ -11,9 +11,10 @@ from caffe_metric.data.mining import mine
 from caffe_metric.evaluation.metrics.similarity import unit_rows
 from caffe_metric.evaluation.metrics.verification import roc
 from caffe_metric.nets import roles
+from caffe_metric.support.arrays import read_npy
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.files import replacing
-from caffe_metric.training.snapshots import describe
+from caffe_metric.training.snapshots import describe, reserve
 
 # Draws that have nothing to do with those of an iteration.
 MINING = 1
@@ -30,7 +31,10 @@ def use_groups(layers, triplets="") -> None:
     given = roles.python_parameters(layer)
     negatives = int(given.get("num_negatives", 1))
     if triplets:
-        negatives = np.load(triplets, mmap_mode="r").shape[1] - 2
+        mined = read_npy(triplets)
+        if mined.ndim != 2 or mined.shape[1] < 3:
+            raise UserError(f"{triplets}: shape {list(mined.shape)}: no triplets of `mine`")
+        negatives = mined.shape[1] - 2
     rows = given.get("batch_size") or given.get("identities", 8) * given.get("images", 4)
     group = 2 + negatives
     if rows < group:
@@ -78,8 +82,13 @@ class Miner:
         if not len(triplets):
             return f"iteration {iteration}: mined no triplets; the ones before stay"
         path = mined_path(self._job.prefix, iteration)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.save(file, triplets.astype(np.int32))
+        try:
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, triplets.astype(np.int32))
+        except (OSError, UserError) as error:
+            return (
+                f"iteration {iteration}: no mined triplets written ({error}); the ones before stay"
+            )
         self.go_on(path)
         return f"iteration {iteration}: mined {len(triplets)} triplets for {len(labels)} images"
 
@@ -94,10 +103,15 @@ def recorded(path) -> dict:
 
 
 class Evaluator:
-    """Measures the AUC of held-out images, and keeps the best model as PREFIX_best.caffemodel."""
+    """Measures the AUC of held-out images, and keeps the best model as PREFIX_best.caffemodel.
 
-    def __init__(self, job, net, embed):
+    size: bytes of a model. unwritten: why the best one could not be written, "" where it was.
+    """
+
+    def __init__(self, job, net, embed, size):
         self._net, self._embed = net, embed
+        self._reserved, self._size = Path(job.aside, "reserved"), size
+        self.unwritten = ""
         self._model = Path(f"{job.prefix}_best.caffemodel")
         self._note = Path(f"{job.prefix}_best.json")
         self._best, self._run = -1.0, job.run
@@ -118,10 +132,17 @@ class Evaluator:
         except ValueError as error:
             raise UserError(f"held-out images: {error}") from error
         if auc > self._best:
-            self._best = auc
-            with replacing(self._model) as path:
-                self._net.save(str(path))
-            with replacing(self._note) as path:
-                note = {"iteration": iteration, "auc": auc, "run": self._run}
-                path.write_text(json.dumps(note) + "\n")
+            try:
+                self._keep(iteration, auc)
+                self._best, self.unwritten = auc, ""
+            except (OSError, UserError) as error:
+                self.unwritten = f"the best model could not be written: {error}"
         return auc
+
+    def _keep(self, iteration, auc):
+        reserve(self._reserved, self._size)  # Caffe ends the process where the disk is full
+        with replacing(self._model) as path:
+            self._net.save(str(path))
+        with replacing(self._note) as path:
+            note = {"iteration": iteration, "auc": auc, "run": self._run}
+            path.write_text(json.dumps(note) + "\n")

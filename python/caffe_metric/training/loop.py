@@ -188,6 +188,7 @@ class Loop:
         learned = sum(blob.count for kept in net.params.values() for blob in kept)
         # A model, and a solver state twice: see snapshots.write.
         self._snapshot_bytes = 4 * learned * (1 + 2 * self._histories) + (1 << 20)
+        self._model_bytes = 4 * learned + (1 << 20)
         self._calls_in = hasattr(self.solver, "add_callback")
         if self._calls_in:
             self.solver.add_callback(self._before, self._after)
@@ -210,7 +211,7 @@ class Loop:
                 self._miner.go_on(Path(job.triplets))
         if job.evaluate_every:
             embed = EmbeddingNet(message, self.net, job.evaluate, job.aside)
-            self._evaluator = extras.Evaluator(job, self.net, embed)
+            self._evaluator = extras.Evaluator(job, self.net, embed, self._model_bytes)
 
     def _do_extras(self):
         done = self.solver.iter
@@ -221,6 +222,8 @@ class Loop:
 
     def _evaluate(self):
         auc = self._evaluator(self.solver.iter)
+        if self._evaluator.unwritten:
+            self.tell.warn(f"iteration {self.solver.iter}: {self._evaluator.unwritten}")
         self.tell.auc = auc
         log(f"Iteration {self.solver.iter}, Testing net (#0)")
         log(f"    Test net output #0: auc = {auc:.6g}")

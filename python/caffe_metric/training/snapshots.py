@@ -152,7 +152,7 @@ def write(solver, prefix, aside, iteration, record, size=0) -> list[str]:
     before is still there then.
     """
     prefix, aside = Path(prefix), Path(aside)
-    _reserve(aside / "reserved", size)
+    reserve(aside / "reserved", size)
     solver.snapshot()
     stem = f"{prefix.name}_iter_{iteration}"
     model, state = sorted(aside.glob(f"{stem}.*"))
@@ -182,7 +182,8 @@ def write(solver, prefix, aside, iteration, record, size=0) -> list[str]:
     return [str(prefix.parent / name) for name in (*sorted(files), target.name)]
 
 
-def _reserve(path, size):
+def reserve(path, size):
+    """Raises OSError where a file of so many bytes cannot be written; leaves none."""
     if not size or not hasattr(os, "posix_fallocate"):
         return
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
