@@ -18,6 +18,23 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """A run over folders takes all cores where pytest-xdist is installed; `-n 0` takes one."""
+    options = config.option
+    is_worker = hasattr(config, "workerinput")
+    over_folders = not any(".py" in argument for argument in config.args)
+    if getattr(options, "numprocesses", 0) is None and over_folders and not is_worker:
+        options.numprocesses = "auto"
+        options.dist = "loadscope"
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch):
+    """A machine that loses power is not what most tests are about, and flushing takes seconds."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(20150606)

@@ -17,6 +17,8 @@ from caffe_metric.patch.mends import MENDS
 from caffe_metric.support.errors import UserError
 from caffe_trees import make_tree, snapshot
 
+pytestmark = pytest.mark.slow
+
 CPP = "src/caffe/util/some.cpp"
 CMAKE = "CMakeLists.txt"
 

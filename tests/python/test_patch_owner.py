@@ -17,6 +17,8 @@ from caffe_metric.patch import payload as payloads
 from caffe_metric.support.errors import UserError
 from caffe_trees import PROTO, STOCK, line_with, make_tree, snapshot
 
+pytestmark = pytest.mark.slow
+
 NORM = "include/caffe/layers/norm_layer.hpp"
 
 

@@ -19,6 +19,8 @@ from caffe_metric.training.log import read_log
 from caffe_metric.training.process import Training
 from caffe_metric.training.solver import read_plan
 
+pytestmark = pytest.mark.slow
+
 NET = """
 layer { name: "data" type: "Data" top: "data" top: "label" transform_param { scale: 0.01 }
   data_param { source: "data.lmdb" batch_size: 16 backend: LMDB } }

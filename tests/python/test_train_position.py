@@ -27,6 +27,8 @@ from harness import build, need
 from PIL import Image
 from training_nets import FC, NORM, SOFTMAX, TRIPLET, write
 
+pytestmark = pytest.mark.slow
+
 PARAM = "param { lr_mult: 0 decay_mult: 0 }"
 IDENTITY = """
 layer {{ name: "data" type: "Python" top: "data" top: "label"
@@ -118,7 +120,6 @@ def of_all_readers():
     return "".join([*parts, concat, FC.replace('bottom: "data"', 'bottom: "concat"')])
 
 
-@pytest.mark.slow
 def test_readers_go_on_where_they_were(folder):
     """64 records in batches of 10, twice an iteration: 20 iterations end at record 16.
 
@@ -178,7 +179,6 @@ def caffe_train(*arguments):
     return run.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("param", ["param { lr_mult: 0 decay_mult: 0 }", ""])
 def test_identity_data_goes_on_under_caffe_train(folder, param):
     """The tool itself brings the number of the batch back, with its snapshot.
@@ -205,7 +205,6 @@ layer { name: "two" type: "SoftmaxWithLoss" bottom: "d" bottom: "b" top: "two" }
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("head", [SOFTMAX, SLICED], ids=["softmax", "sliced"])
 def test_a_stock_loss_is_not_asked_for_the_gradient_of_labels(folder, head):
     """Caffe aborts at that: without a param there is no blob under the tool, which its log says."""
@@ -226,7 +225,6 @@ def test_a_stock_loss_is_not_asked_for_the_gradient_of_labels(folder, head):
         assert model.value("data", 0) == 20
 
 
-@pytest.mark.slow
 def test_models_of_either_reader_fill_the_other(folder, command):
     """IdentityData and Data of one name: one has a blob, the other none."""
     readers = {"a": DATA, "b": IDENTITY.format("seed: 5")}
@@ -240,7 +238,6 @@ def test_models_of_either_reader_fill_the_other(folder, command):
         assert model.value("data", 0) == 1  # the data starts anew
 
 
-@pytest.mark.slow
 def test_a_state_without_the_blob_is_gone_on_from(folder):
     """As `caffe train` leaves it of a net whose reader has no param."""
     bare = IDENTITY.format("seed: 5").replace(PARAM, "") + FC + SOFTMAX

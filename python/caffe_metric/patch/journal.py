@@ -25,6 +25,7 @@ from pathlib import Path
 
 from caffe_metric.patch.record import FOLDER
 from caffe_metric.support.errors import UserError
+from caffe_metric.support.files import sync
 
 JOURNAL = f"{FOLDER}/journal.json"
 NEXT = f"{FOLDER}/next"
@@ -95,8 +96,8 @@ def commit(root: Path, writes: list[Write], removals: list[Remove], folders: lis
         steps = _stage(root, writes, removals, folders)
         reached("staged")
         _write(root / STAGED_JOURNAL, json.dumps(steps).encode(), 0o644)
-        _sync(root / STAGED_JOURNAL)
-        _sync(root / NEXT)
+        sync(root / STAGED_JOURNAL)
+        sync(root / NEXT)
         reached("journal written")
         with _own_process() as here:
             if here:
@@ -126,7 +127,7 @@ def _stage(root: Path, writes: list[Write], removals: list[Remove], folders: lis
         reached(f"staged {write.path}")
     # Afterwards, since the first one brings most of the others along.
     for staged, _ in steps["put"]:
-        _sync(root / staged)
+        sync(root / staged)
     return steps
 
 
@@ -134,7 +135,7 @@ def _finish(root: Path) -> None:
     """Steps 2 to 4, as far as they are not made yet."""
     if (root / STAGED_JOURNAL).exists():
         os.replace(root / STAGED_JOURNAL, root / JOURNAL)
-        _sync(root / FOLDER)
+        sync(root / FOLDER)
         reached("committed")
     if (root / JOURNAL).exists():
         _carry_out(root, json.loads((root / JOURNAL).read_bytes()))
@@ -202,15 +203,6 @@ def _move(source: Path, target: Path) -> None:
 def _write(path: Path, data: bytes, mode: int) -> None:
     path.write_bytes(data)
     path.chmod(mode)
-
-
-def _sync(path: Path) -> None:
-    """Waits until the file, or the folder's list of names, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _nearest(path: Path) -> Path:
