@@ -79,7 +79,8 @@ def test_fields_that_no_schema_knows_are_passed_over(tmp_path):
     """By all versions of protobuf; lines stay, and what is known is still checked."""
     text = (
         "future: { a: [1, 2] }\nname: 'net',\nlayer {\n  name: 'x'\n  odd: 1, even: -2e-3;\n"
-        "  new_param {\n    deep { x: 'a' 'b' }\n  }\n  triplet_loss_param { what: ON margin: 0.5 }\n}\n"
+        "  new_param {\n    deep { x: 'a' 'b' }\n  }\n"
+        "  triplet_loss_param { what: ON margin: 0.5 }\n}\n"
     )
     known = netschema.without_caffe()
     net = netfile.parse("a", known.net(), text, complete=False)
