@@ -159,6 +159,10 @@ def test_nothing_found_is_one_line(tmp_path, command):
     assert status == 1
     assert "no triplets" in err
     assert not (tmp_path / "t.txt").exists()
+    more = ("--negatives", 9, "--neighbours", 8)
+    status, _, err = command("mine", tmp_path / "f.npz", "-o", tmp_path / "t.txt", *more)
+    assert (status, err.count("\n")) == (1, 1)
+    assert "9 negatives of 8 neighbours: look at more" in err
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("faiss"), reason="faiss-cpu is not installed")

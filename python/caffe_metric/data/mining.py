@@ -24,8 +24,10 @@ def mine(embeddings, labels, strategy, margin=0.2, negatives=1, neighbours=100, 
     hard               the nearest, nearest first
 
     An anchor without a partner, or without enough such negatives, gives no triplet. d are squared
-    distances of unit rows, as TripletLoss has them after Norm.
+    distances of unit rows, as TripletLoss has them after Norm. Raises ValueError.
     """
+    if negatives > neighbours:
+        raise ValueError(f"{negatives} negatives of {neighbours} neighbours: look at more")
     rng = rng or np.random.default_rng(0)
     labels = np.asarray(labels)
     # The rows of a class side by side.
