@@ -55,6 +55,14 @@ has_module() { # MODULE
   "$python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec(sys.argv[1]) is None)' "$1"
 }
 
+# What the site is made with; pins of requirements.txt hold.
+install_mkdocs() {
+  cmp -s requirements-docs.txt "$venv/.requirements-docs.txt" || {
+    "$python" -m pip --disable-pip-version-check install -r requirements-docs.txt \
+      -c requirements.txt && cp requirements-docs.txt "$venv/.requirements-docs.txt"
+  }
+}
+
 # Second oracles. Where the package index has them not, their tests are skipped.
 torch_cpu() {
   has_module torch || (step 'PyTorch' torch "$python" -m pip --disable-pip-version-check \
