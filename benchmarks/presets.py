@@ -1,7 +1,6 @@
 """What the presets reach on classes that no net has seen: the tables of docs/training.md.
 
     .venv/bin/python -m benchmarks.presets [--iterations 400] [--seeds 1,2,3]
-    .venv/bin/python -m benchmarks.presets --batch-norm
 
 Fashion-MNIST, 1000 training images of each of seven classes; verification over all pairs of 1500
 test images of the other three (pullover, sandal, bag), raw pixels beside. The settings of the
@@ -36,14 +35,10 @@ layer {{ name: "{0}" type: "Convolution" bottom: "{1}" top: "{0}"
     weight_filler {{ type: "msra" }} }} }}
 {4}layer {{ name: "relu_{0}" type: "ReLU" bottom: "{0}" top: "{0}" }}
 """
-BATCH_NORM = """layer {{ name: "bn_{0}" type: "BatchNorm" bottom: "{0}" top: "{0}" }}
-layer {{ name: "scale_{0}" type: "Scale" bottom: "{0}" top: "{0}"
-  scale_param {{ bias_term: true }} }}
-"""
 TRUNK = """
 layer {{ name: "input" type: "Input" top: "data"
   input_param {{ shape {{ dim: 1 dim: 1 dim: 28 dim: 28 }} }} }}
-{0}{1}layer {{ name: "embedding" type: "InnerProduct" bottom: "conv2" top: "embedding"
+{0}layer {{ name: "embedding" type: "InnerProduct" bottom: "{1}" top: "embedding"
   inner_product_param {{ num_output: 64 weight_filler {{ type: "xavier" }} }} }}
 """
 
@@ -54,13 +49,9 @@ def main():
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--presets", default=",".join(PRESETS))
     parser.add_argument("--validation", action="store_true")
-    parser.add_argument("--batch-norm", action="store_true")
     args = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in args.seeds.split(",")]
-    if args.batch_norm:
-        batch_norm_table(args.iterations, seeds)
-        return
     splits = VALIDATION if args.validation else (UNSEEN,)
     for unseen in splits:
         prepare(unseen, args.validation)
@@ -104,21 +95,23 @@ def put(source, classes, path, count):
     write_lmdb(path, records, force=True)
 
 
-def train(name, unseen, iterations, seed, normalised=False):
+def train(name, unseen, iterations, seed):
     """The folder of a finished training."""
-    folder = FOLDER / f"{name}_{''.join(map(str, unseen))}_{iterations}_{seed}{'_bn' * normalised}"
-    trunk = FOLDER / f"trunk{'_bn' * normalised}.prototxt"
-    layers = []
-    for blob, bottom, count, size in (("conv1", "data", 16, 5), ("conv2", "conv1", 32, 3)):
-        norm = BATCH_NORM.format(blob) if normalised else ""
-        layers.append(CONVOLUTION.format(blob, bottom, count, size, norm))
-    trunk.write_text(TRUNK.format(*layers))
+    folder = FOLDER / f"{name}_{''.join(map(str, unseen))}_{iterations}_{seed}"
+    trunk = FOLDER / "trunk.prototxt"
+    trunk.write_text(TRUNK.format(convolutions(), "conv2"))
     options = ["--scale", "0.00390625", "--iterations", str(iterations), "-o", str(folder)]
     data = ["--data", str(database(unseen, "train"))]
     run("preset", name, "--trunk", str(trunk), *data, *options)
     for solver in sorted(folder.glob("*solver.prototxt")):
         run("train", "--solver", str(solver), "--seed", str(seed), "--threads", "1")
     return folder
+
+
+def convolutions(behind=""):
+    """Two layers, with what stands behind each, {0} in it its name."""
+    layers = ("conv1", "data", 16, 5), ("conv2", "conv1", 32, 3)
+    return "".join(CONVOLUTION.format(*layer, behind.format(layer[0])) for layer in layers)
 
 
 def run(*arguments):
@@ -149,29 +142,6 @@ def auc(embeddings, labels):
     unit = unit_rows(embeddings)
     upper = np.triu_indices(len(labels), 1)
     return roc((unit @ unit.T)[upper], labels[upper[0]] == labels[upper[1]]).auc()
-
-
-def batch_norm_table(iterations, seeds):
-    """One training a seed, and its averages by three ways."""
-    prepare(UNSEEN, False)
-    ways = {"0.999 (Caffe's default)": [], "fitted": [], "measured anew": []}
-    for seed in seeds:
-        folder = train("softmax", UNSEEN, iterations, seed, normalised=True)
-        ways["fitted"].append(measure(folder, UNSEEN))
-        net = folder / "net.prototxt"
-        text = re.sub(
-            r"moving_average_fraction: \S+", "moving_average_fraction: 0.999", net.read_text()
-        )
-        net.write_text(text)
-        run("train", "--solver", str(folder / "solver.prototxt"), "--seed", str(seed),
-            "--threads", "1")  # fmt: skip
-        ways["0.999 (Caffe's default)"].append(measure(folder, UNSEEN))
-        anew = str(folder / "anew.caffemodel")
-        data = str(database(UNSEEN, "train"))
-        run("weights", model_of(folder), anew, "--net", str(net), "--batch-norm", data)
-        ways["measured anew"].append(measure(folder, UNSEEN, anew))
-    for name, found in ways.items():
-        print(f"{name:26}{row(found)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
 from caffe_metric.data import datum
+from caffe_metric.data.identity.source import open_images
 from caffe_metric.data.lmdb_file import write_lmdb
 from caffe_metric.demo.images import UNSEEN, load_images
 from caffe_metric.evaluation.extraction import extract
@@ -54,6 +55,24 @@ def data(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def floor(data):
+    """The least AUC on the unseen classes: more than the images have as they are.
+
+    The digits, of which there are few, are nearly told apart by their pixels.
+    """
+    if load_images().title != "Fashion-MNIST":
+        return 0.7
+    source = open_images(data / "unseen.lmdb")
+    rows = np.stack([source.load(row).ravel() for row in range(len(source.labels))])
+    return auc_of(unit_rows(rows.astype(np.float32)), source.labels) + 0.05
+
+
+def auc_of(unit, labels):
+    upper = np.triu_indices(len(labels), 1)
+    return roc((unit @ unit.T)[upper], labels[upper[0]] == labels[upper[1]]).auc()
+
+
 def put(source, classes, path, count):
     rows = [np.flatnonzero(source.labels == one)[:count] for one in classes]
     labels = {one: number for number, one in enumerate(classes)}
@@ -79,7 +98,7 @@ def embeddings(folder, run, what):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_each_way_learns_real_images(data, command, name):
+def test_each_way_learns_real_images(data, floor, command, name):
     need("cpp")
     options = ("--scale", "0.00390625", "--batch", "48", "--iterations", ITERATIONS)
     status, out, err = command(
@@ -94,13 +113,10 @@ def test_each_way_learns_real_images(data, command, name):
     for solver in solvers:
         status, _, err = command("train", "--solver", solver, "--threads", "1")
         assert (status, err) == (0, "")
-    unit, labels = embeddings(data, name, "unseen.lmdb")
-    upper = np.triu_indices(len(labels), 1)
-    auc = roc((unit @ unit.T)[upper], labels[upper[0]] == labels[upper[1]]).auc()
+    auc = auc_of(*embeddings(data, name, "unseen.lmdb"))
     unit, labels = embeddings(data, name, "seen.lmdb")
     recall = retrieve(unit, labels, (1,))["recall_at"][1]
-    print(name, round(auc, 4), round(float(recall), 4))
-    assert auc > 0.7, auc
+    assert auc > floor, (auc, floor)
     assert recall > 0.7, recall
 
 
