@@ -123,6 +123,11 @@ def test_candidates_change_what_they_say():
     assert all(f"max_iter: {choice.ITERATIONS}" in one.solver for one in made)
 
 
+def test_the_baseline_is_compared_with_the_three():
+    made = recipes.compared(paths.tree())
+    assert [recipe.name for recipe in made] == [recipes.BASELINE, *EXAMPLES]
+
+
 @pytest.fixture
 def root(tmp_path):
     """A repository with the examples, their trainings cut short."""
@@ -146,28 +151,29 @@ def test_the_whole_on_the_digits(root, capsys, monkeypatch):
 
     monkeypatch.setattr(maps, "A_CLASS", 5)
     folder = root / "where it is told"
-    first = demo(recipes.examples(root), folder, "/no/such/folder")
+    first = demo(recipes.compared(root), folder, "/no/such/folder")
     summary = json.loads((folder / "summary.json").read_text())
     assert sorted(path.name for path in root.iterdir()) == ["examples", "where it is told"]
-    assert list(summary) == ["pixels", "triplet", "rank_hard", "margin"]
+    assert list(summary) == ["pixels", "softmax", "triplet", "rank_hard", "margin"]
     for numbers in summary.values():
         assert {"recall_at_1", "unseen_auc", "unseen_tar_at_far_1"} <= set(numbers)
         assert all(0 < number <= 1 for number in numbers.values())
     # 40 short iterations: learnt something, if not much.
     assert all(one.recall_at_1 > 0.8 for one in first.values())
     page = (folder / "report.html").read_text()
-    assert page.count('src="data:image/png;base64,') == 4 + 4 * 10 * (1 + COUNT)
+    assert page.count('src="data:image/png;base64,') == 4 + 2 + 5 + 5 + 5 * 10 * (1 + COUNT)
     without_pictures = re.sub(r'"data:image/png;base64,[^"]*"', "PICTURE", page)
-    assert not re.search("href|http|url|src=(?!PICTURE)", without_pictures)
+    assert not re.search('href="(?!#)|http|url|src=(?!PICTURE)', without_pictures)
     assert "$" not in page
     assert capsys.readouterr().err == ""
     models = {path: path.stat().st_mtime_ns for path in folder.glob("*.caffemodel")}
-    assert len(models) == 3
-    again = demo(recipes.examples(root), folder, "/no/such/folder")
-    assert capsys.readouterr().out.count("from an earlier run") == 3
+    assert len(models) == 4
+    again = demo(recipes.compared(root), folder, "/no/such/folder")
+    assert capsys.readouterr().out.count("from an earlier run") == 4
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.caffemodel")} == models
     assert again["margin"].unseen_auc == first["margin"].unseen_auc
+    # The baseline has the solver of the triplets.
     solver = root / EXAMPLES["triplet"] / "solver.prototxt"
     solver.write_text(solver.read_text().replace("base_lr: 0.001", "base_lr: 0.002"))
-    demo(recipes.examples(root), folder, "/no/such/folder")
+    demo(recipes.compared(root), folder, "/no/such/folder")
     assert capsys.readouterr().out.count("from an earlier run") == 2

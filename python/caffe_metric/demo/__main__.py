@@ -1,6 +1,7 @@
 """`python -m caffe_metric.demo [losses] [-o DIR]`: nets, trained and measured on real images.
 
-Three nets, of examples 01 to 03; with `losses` beside them the same LeNet with each other loss.
+Three nets, of examples 01 to 03, and a softmax as their baseline; with `losses` beside them the
+same LeNet with each other loss.
 `choose` trains each with several parameters, and measures them without the test images.
 """
 
@@ -84,7 +85,9 @@ def choose(folder, args):
 
 def _wanted(args):
     root = paths.tree()
-    known = recipes.examples(root) + (recipes.losses(root) if args.what == "losses" else [])
+    known = recipes.compared(root)
+    if args.what == "losses":
+        known += [recipe for recipe in recipes.losses(root) if recipe.name != recipes.BASELINE]
     return [recipe for recipe in known if not args.only or recipe.name in args.only]
 
 

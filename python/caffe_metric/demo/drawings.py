@@ -13,25 +13,17 @@ CLASS_COLOURS = (
 )  # fmt: skip
 
 
-PANELS = 3  # in a row
-
-
-def curves_figure(trainings):
-    """A panel for each training: its loss, and what its layer reports, on a second axis."""
-    rows = -(-len(trainings) // PANELS)
-    figure = new_figure(4.6 * PANELS, 3.1 * rows)
-    panels = figure.subplots(rows, PANELS, squeeze=False).ravel()
-    for axes, trained in zip(panels, trainings):
-        iterations, losses = trained.log.train["loss"]
-        axes.plot(iterations, losses, color=COLOURS[0], linewidth=1.6)
-        axes.set_title(trained.name, fontsize=11)
-        axes.set_xlabel("iteration")
-        axes.set_ylabel("loss", color=COLOURS[0])
-        axes.set_ylim(0, None)
-        axes.grid(alpha=0.25)
-        _draw_reports(axes.twinx(), trained)
-    for axes in panels[len(trainings) :]:
-        axes.set_visible(False)
+def curve_figure(trained):
+    """The loss of a training, and what its layer reports, on a second axis."""
+    figure = new_figure(4.6, 3.1)
+    axes = figure.subplots()
+    iterations, losses = trained.log.train["loss"]
+    axes.plot(iterations, losses, color=COLOURS[0], linewidth=1.6)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("loss", color=COLOURS[0])
+    axes.set_ylim(0, None)
+    axes.grid(alpha=0.25)
+    _draw_reports(axes.twinx(), trained)
     return figure
 
 
@@ -55,33 +47,27 @@ def _draw_reports(axes, trained):
         axes.set_axis_off()
 
 
-def maps_figure(maps, labels, class_names, unseen_classes):
-    """Scatter plots of {name: positions [N, 2]}, coloured by class."""
-    columns = 2
-    rows = -(-len(maps) // columns)
-    figure = new_figure(6.2 * columns, 5.4 * rows)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, (name, positions) in zip(panels, maps.items()):
-        for label in np.unique(labels):
-            unseen = label in unseen_classes
-            points = positions[labels == label]
-            axes.scatter(
-                *points.T,
-                s=20 if unseen else 9,
-                marker="^" if unseen else "o",
-                color=CLASS_COLOURS[label % len(CLASS_COLOURS)],
-                edgecolors="black" if unseen else "none",
-                linewidths=0.4,
-                alpha=0.85,
-                label=class_names[label] + (" (unseen)" if unseen else ""),
-            )
-        axes.set_title(name, fontsize=12)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set_color(GRAY)
-    for axes in panels[len(maps) :]:
-        axes.set_visible(False)
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, markerscale=2)
+def map_figure(positions, labels, unseen_classes):
+    """A scatter plot of positions [N, 2], coloured by class, without a word."""
+    figure = new_figure(4.6, 4)
+    axes = figure.subplots()
+    for label in np.unique(labels):
+        unseen = label in unseen_classes
+        axes.scatter(
+            *positions[labels == label].T,
+            s=16 if unseen else 7,
+            marker="^" if unseen else "o",
+            color=class_colour(label),
+            edgecolors="black" if unseen else "none",
+            linewidths=0.4,
+            alpha=0.85,
+        )
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color(GRAY)
     return figure
+
+
+def class_colour(label):
+    return CLASS_COLOURS[label % len(CLASS_COLOURS)]

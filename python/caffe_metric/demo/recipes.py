@@ -36,6 +36,14 @@ class Recipe:
     title: str = ""
 
 
+BASELINE = "softmax"  # a classifier without any metric learning
+
+
+def compared(root: Path) -> list[Recipe]:
+    """What `./run demo` trains: the baseline, and the three of examples 01 to 03."""
+    return [recipe for recipe in losses(root) if recipe.name == BASELINE] + examples(root)
+
+
 def examples(root: Path) -> list[Recipe]:
     """The three of examples 01 to 03; root: the folder that `examples` is in."""
     return [

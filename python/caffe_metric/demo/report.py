@@ -7,11 +7,11 @@ import string
 from pathlib import Path
 
 from caffe_metric.demo import maps
-from caffe_metric.demo.drawings import curves_figure, maps_figure
+from caffe_metric.demo.drawings import class_colour, curve_figure, map_figure
 from caffe_metric.demo.embed import figure_tag
 from caffe_metric.demo.images import UNSEEN
 from caffe_metric.demo.neighbours import neighbours_html
-from caffe_metric.evaluation.figures import COLOURS, GRAY, histogram_figure, roc_figure
+from caffe_metric.evaluation.figures import COLOURS, GRAY, histogram_figure, roc_panels
 from caffe_metric.evaluation.report import HISTOGRAM_BINS
 from caffe_metric.support.files import replacing
 
@@ -33,18 +33,27 @@ def write_report(path, images, embeddings, measured, trainings, progress):
     rocs = {name: one.roc for name, one in measured.items()}
     histograms = {name: one.histograms for name, one in measured.items()}
     unseen_names = [images.class_names[label] for label in UNSEEN]
-    maps_drawn = maps_figure(placed, labels[rows], images.class_names, UNSEEN)
+    maps_drawn = {name: map_figure(one, labels[rows], UNSEEN) for name, one in placed.items()}
     page = string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         lead=_lead(images, unseen_names, len(trainings)),
         numbers=_numbers(measured, trainings),
         explanation=_EXPLANATION,
-        curves=figure_tag(curves_figure(list(trainings.values())), "training curves"),
+        curves=_figures(
+            {name: curve_figure(one) for name, one in trainings.items()}, "training curve"
+        ),
         pairs=f"{int(histograms['pixels'].sum()):,}",
         unseen=html.escape(_and(unseen_names)),
-        roc=figure_tag(roc_figure(rocs, colours), "ROC curves"),
-        histograms=figure_tag(histogram_figure(histograms, HISTOGRAM_BINS), "histograms"),
+        roc=_figures(dict(zip(_ROC_TITLES, roc_panels(rocs, colours))), "ROC curves"),
+        histograms=_figures(
+            {
+                name: histogram_figure({"": counts}, HISTOGRAM_BINS)
+                for name, counts in histograms.items()
+            },
+            "histogram of similarities",
+        ),
         map_count=maps.A_CLASS,
-        maps=figure_tag(maps_drawn, "t-SNE maps"),
+        maps=_figures(maps_drawn, "t-SNE map"),
+        classes=_classes(images.class_names),
         neighbours=_neighbours(embeddings, labels, pixels, images.class_names),
         footer=_footer(trainings),
     )
@@ -52,6 +61,7 @@ def write_report(path, images, embeddings, measured, trainings, progress):
         temporary.write_text(page, encoding="utf-8")
 
 
+_ROC_TITLES = ("Whole", "Small false accept rates")
 _EXPLANATION = (
     "<b>Recall at 1</b>: how often the nearest other test image is of the same class, among the "
     "trained classes. <b>MAP@R</b>: the same question, asked of as many neighbours as the class "
@@ -63,8 +73,8 @@ _EXPLANATION = (
 def _lead(images, unseen_names, count):
     seen = len(images.class_names) - len(unseen_names)
     return (
-        f"{html.escape(images.title)}: {count} small nets, one for each loss, trained on {seen} of "
-        f"{len(images.class_names)} classes. "
+        f"{html.escape(images.title)}: {count} small nets, one for each loss and a softmax beside "
+        f"them, trained on {seen} of {len(images.class_names)} classes. "
         f"{html.escape(_and(unseen_names).capitalize())} were kept out of training, to see "
         f"whether the metric holds for what it has never met."
     )
@@ -83,10 +93,12 @@ _COLUMNS = {
 
 
 def _numbers(measured, trainings):
-    head = "".join(f"<th>{title}</th>" for title in ("", *_COLUMNS.values(), "training"))
+    head = "<td></td>" + "".join(
+        f'<th scope="col">{title}</th>' for title in (*_COLUMNS.values(), "training")
+    )
     body = []
     for name, one in measured.items():
-        cells = [f"<th>{html.escape(name)}</th>"]
+        cells = [f'<th scope="row">{html.escape(name)}</th>']
         for column in _COLUMNS:
             value = getattr(one, column)
             bar = f'<span class="bar"><i style="width:{100 * value:.1f}%"></i></span>'
@@ -101,11 +113,33 @@ def _numbers(measured, trainings):
     )
 
 
+def _figures(figures, kind):
+    """{title: figure} as pictures of their own, which a narrow page sets one below another."""
+    return "\n".join(
+        f"<figure><figcaption>{html.escape(title)}</figcaption>"
+        f"{figure_tag(figure, f'{kind}: {title}')}</figure>"
+        for title, figure in figures.items()
+    )
+
+
+def _classes(class_names):
+    """The key of the maps."""
+    return "".join(
+        f'<li><b style="color:{class_colour(label)}">{"▲" if label in UNSEEN else "●"}</b> '
+        f"{html.escape(name)}{' (unseen)' if label in UNSEEN else ''}</li>"
+        for label, name in enumerate(class_names)
+    )
+
+
 def _neighbours(embeddings, labels, pixels, class_names):
     parts = []
     for name, array in embeddings.items():
         grid, wrong, shown = neighbours_html(array, labels, pixels, class_names, UNSEEN)
-        parts.append(f"<div><h3>{html.escape(name)}: {wrong} of {shown} wrong</h3>{grid}</div>")
+        title = f"{html.escape(name)}: {wrong} of {shown} wrong"
+        parts.append(
+            f"<div><h3>{title}</h3>"
+            f'<div class=scroll tabindex=0 role=region aria-label="{title}">{grid}</div></div>'
+        )
     return "\n".join(parts)
 
 

@@ -21,25 +21,51 @@ def new_figure(width, height):
 def roc_figure(curves, colours=COLOURS):
     """ROC curves {name: Roc}: the whole, and small FAR on a logarithmic axis."""
     figure = new_figure(10, 4.2)
-    whole, small = figure.subplots(1, 2)
+    for axes, draw in zip(figure.subplots(1, 2), (draw_roc, draw_small_far)):
+        draw(axes, curves, colours)
+        axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def roc_panels(curves, colours=COLOURS):
+    """The two halves of roc_figure as figures of their own, their legends below."""
+    panels = []
+    for draw in (draw_roc, draw_small_far):
+        figure = new_figure(4.6, 3.4 + 0.2 * len(curves))
+        draw(figure.subplots(), curves, colours)
+        figure.legend(loc="outside lower left", frameon=False, fontsize=9)
+        panels.append(figure)
+    return panels
+
+
+def draw_roc(axes, curves, colours):
+    """The whole of the curves, their AUC as labels."""
     for (name, roc), colour in zip(curves.items(), colours):
         drawn = roc.thinned()
         label = f"{name}  AUC {roc.auc():.3f}".strip()
-        whole.plot(drawn.far, drawn.tar, color=colour, label=label, linewidth=1.8)
+        axes.plot(drawn.far, drawn.tar, color=colour, label=label, linewidth=1.8)
+    axes.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
+    _finish_roc(axes)
+
+
+def draw_small_far(axes, curves, colours):
+    """The curves at small FAR, on a logarithmic axis, TAR at FAR 1% as labels."""
+    for (name, roc), colour in zip(curves.items(), colours):
+        drawn = roc.thinned()
         seen = drawn.far > 0
         label = f"{name}  TAR {roc.tar_at(0.01):.3f} at FAR 1%".strip()
-        small.plot(drawn.far[seen], drawn.tar[seen], color=colour, label=label, linewidth=1.8)
-    whole.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=":")
-    small.axvline(0.01, color=GRAY, linewidth=0.8, linestyle=":")
-    small.set_xscale("log")
-    small.set_xlim(1e-4, 1)
-    for axes in (whole, small):
-        axes.set_xlabel("false accept rate")
-        axes.set_ylabel("true accept rate")
-        axes.set_ylim(0, 1.01)
-        axes.grid(alpha=0.25)
-        axes.legend(frameon=False, fontsize=9)
-    return figure
+        axes.plot(drawn.far[seen], drawn.tar[seen], color=colour, label=label, linewidth=1.8)
+    axes.axvline(0.01, color=GRAY, linewidth=0.8, linestyle=":")
+    axes.set_xscale("log")
+    axes.set_xlim(1e-4, 1)
+    _finish_roc(axes)
+
+
+def _finish_roc(axes):
+    axes.set_xlabel("false accept rate")
+    axes.set_ylabel("true accept rate")
+    axes.set_ylim(0, 1.01)
+    axes.grid(alpha=0.25)
 
 
 def histogram_figure(histograms, bins):
