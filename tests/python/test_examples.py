@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,36 +89,59 @@ def test_nets_in_python(tmp_path):
     assert run_example("embed.py", net, model).strip() == "(10, 3)"
 
 
-@pytest.mark.slow
-def test_the_notebook_runs():
-    """Its code cells, one after another, as a kernel runs them."""
-    pytest.importorskip("sklearn")
-    cells = json.loads((EXAMPLES / "08_python" / "digits.ipynb").read_text(encoding="utf-8"))
+def run_notebook(path):
+    """Runs its code cells, one after another, as a kernel does; returns their names."""
+    cells = json.loads((EXAMPLES / path).read_text(encoding="utf-8"))["cells"]
     names = {}
-    for number, cell in enumerate(cells["cells"]):
+    for number, cell in enumerate(cells):
         if cell["cell_type"] == "code":
             assert cell["outputs"] == []
-            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
+            exec(compile("".join(cell["source"]), f"{path}, cell {number}", "exec"), names)
+    return names
+
+
+@pytest.fixture
+def pyplot(monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib")
+    monkeypatch.setitem(matplotlib.rcParams, "animation.html", "none")
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    yield pyplot
+    pyplot.close("all")
+
+
+@pytest.mark.slow
+def test_the_notebook_runs():
+    pytest.importorskip("sklearn")
+    names = run_notebook("08_python/digits.ipynb")
     before, after = (names[report]["verification"]["auc"] for report in ("before", "after"))
     assert before == pytest.approx(0.872, abs=0.005)
     assert after > 0.95
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rate", ["0.25", "1"])
-def test_a_million_at_small_size(tmp_path, rate):
-    """Two thousand identities: those that no step has met are told apart all the same."""
-    need("cpp", "MarginSoftmaxLoss")
-    script = EXAMPLES / "09_million" / "train.py"
-    arguments = ["--identities", "2000", "--rate", rate, "--steps", "60", "--folder", tmp_path]
-    done = subprocess.run(
-        [sys.executable, script, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    head, _, *rows, last = done.stdout.splitlines()
-    assert head == f"2000 identities, sample_rate {rate}"
-    table = [[float(word) for word in row.split()] for row in rows]
-    assert [row[0] for row in table] == list(range(0, 61, 12))
-    assert table[-1][1] < table[1][1]  # the loss
-    assert table[0][3] < 0.3 < 0.9 < table[-1][3]  # pairs of unseen identities, verified
-    assert re.fullmatch(r"\d+ ms a step, peak memory 0\.\d\d GiB", last)
+def test_the_notebook_of_the_plane_runs(pyplot):
+    names = run_notebook("12_notebooks/plane.ipynb")
+    begun = names["cm"].evaluate(names["points"], names["labels"])["verification"]["auc"]
+    assert set(names["auc"]) == set(names["losses"])
+    for name, (path, values) in names["paths"].items():
+        assert names["auc"][name] > begun + 0.1
+        assert path.shape == (121, 24, 2)
+        assert values[-1] < values[0]
+    player = names["animation"]._repr_html_()
+    assert player.count("data:image/png;base64") == 31
+
+
+@pytest.mark.slow
+def test_the_notebook_of_a_trained_net_runs(pyplot, capfd):
+    need("cpp")
+    pytest.importorskip("sklearn")
+    names = run_notebook("12_notebooks/net.ipynb")
+    assert names["filters"].shape[1:] == (1, 5, 5)
+    assert names["embeddings"].shape == (500, 64)
+    assert names["seen_report"]["verification"]["auc"] > 0.9
+    assert names["unseen_report"]["verification"]["auc"] > 0.6
+    assert names["right"] > 0.8
+    assert "fills 'conv1'" in capfd.readouterr().out
+    shutil.rmtree(names["work"])
