@@ -54,12 +54,12 @@ def render(row: suite.Layer) -> str:
             "`loss_param { normalization: ... }` (FULL, VALID, BATCH_SIZE, NONE) replaces the "
             "normaliser Z; a Python layer takes `normalization` in param_str."
         )
-    parts += ["## A prototxt", f"```\n{prototxt(row)}```"]
-    parts += ["As a Python layer:", f"```\n{prototxt(row, one_layer.PYTHON)}```"]
+    parts += ["## A prototxt", f"```prototxt\n{prototxt(row)}```"]
+    parts += ["As a Python layer:", f"```prototxt\n{prototxt(row, one_layer.PYTHON)}```"]
     parts += ["## The rules"]
     for rule in row.rules:
         comment = _opening_comment(f"include/caffe_metric/{rule}.hpp")
-        parts += [f"From `include/caffe_metric/{rule}.hpp`:", f"```\n{comment}\n```"]
+        parts += [f"From `include/caffe_metric/{rule}.hpp`:", f"```text\n{comment}\n```"]
     if row.papers:
         parts += ["## Papers", "\n".join(f"- {paper}" for paper in row.papers)]
     return "\n\n".join(parts) + "\n"

@@ -22,6 +22,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
+ATTRIBUTES = re.compile(r'^( *`{3,}\w+)(?: +\w+="[^"]*")+ *$', re.MULTILINE)
 FENCE = re.compile(r"^ *(`{3,}).*?^ *\1 *$", re.DOTALL | re.MULTILINE)
 
 # A part of the navigation: what stands in it, in order. What no part names comes last.
@@ -33,7 +34,7 @@ NAV = {
     ],
     "Losses": ["docs/losses.md", "docs/reference/README.md", "docs/reference/*.md"],
     "Commands": ["docs/commands/README.md", "docs/commands/*.md"],
-    "Examples": ["examples/*/README.md", "examples/*/*.md"],
+    "Examples": ["examples/README.md", "examples/*/README.md", "examples/*/*.md"],
     "Hardware": ["docs/speed.md", "docs/gpu.md", "docs/multi_gpu.md", "docs/mpi.md"],
     "API": ["api/README.md", "api/*.md"],
     "中文": ["docs/zh/README.md", "docs/zh/*.md"],
@@ -94,7 +95,7 @@ def main(arguments=None) -> int:
 def lay_out(tree: Path, pages: Path) -> None:
     """All pages where the tree has them, so that their links hold, and the files they link to."""
     sources = [tree / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-    sources += sorted(tree.glob("docs/**/*.md")) + sorted(tree.glob("examples/*/README.md"))
+    sources += sorted(tree.glob("docs/**/*.md")) + sorted(tree.glob("examples/**/README.md"))
     sources.append(tree / "tests/hostcuda/README.md")
     for source in sources:
         _put(pages / source.relative_to(tree), linked(tree, source, pages))
@@ -125,7 +126,8 @@ def linked(tree: Path, source: Path, pages: Path) -> str:
             shutil.copy(file, place)
         return start + target + end
 
-    text, kept = source.read_text(encoding="utf-8"), []
+    # What tests read behind a fence's language is no option of mkdocs'.
+    text, kept = ATTRIBUTES.sub(r"\1", source.read_text(encoding="utf-8")), []
 
     def keep(found):
         kept.append(found.group(0))

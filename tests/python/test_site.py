@@ -38,7 +38,7 @@ def test_every_page_is_there_and_in_the_search(site):
     tree = paths.tree()
     found = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     searched = {entry["location"].partition("#")[0] for entry in found["docs"]}
-    pages = [*tree.glob("docs/**/*.md"), *tree.glob("examples/*/README.md")]
+    pages = [*tree.glob("docs/**/*.md"), *tree.glob("examples/**/README.md")]
     assert len(pages) > 30
     for page in pages:
         name = str(page.relative_to(tree).with_suffix(".html")).replace("README", "index")
