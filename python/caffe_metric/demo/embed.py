@@ -6,6 +6,8 @@ import base64
 import html
 import io
 
+DPI = 130  # of figures
+
 
 def image_tag(pixels, title):
     """An <img> of uint8 [height, width]."""
@@ -19,7 +21,7 @@ def image_tag(pixels, title):
 def figure_tag(figure, title):
     """An <img> of a matplotlib Figure."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=130)
+    figure.savefig(file, format="png", dpi=DPI)
     return _tag(file.getvalue(), title)
 
 

@@ -46,7 +46,7 @@ def write_report(path, images, embeddings, measured, trainings, progress):
         roc=_figures(dict(zip(_ROC_TITLES, roc_panels(rocs, colours))), "ROC curves"),
         histograms=_figures(
             {
-                name: histogram_figure({"": counts}, HISTOGRAM_BINS)
+                name: histogram_figure({"": counts}, HISTOGRAM_BINS, 4.6)
                 for name, counts in histograms.items()
             },
             "histogram of similarities",

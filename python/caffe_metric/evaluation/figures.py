@@ -68,9 +68,9 @@ def _finish_roc(axes):
     axes.grid(alpha=0.25)
 
 
-def histogram_figure(histograms, bins):
+def histogram_figure(histograms, bins, least_width=6.8):
     """Similarities of same and different pairs, {name: counts [2, bins - 1]}, a panel each."""
-    figure = new_figure(3.4 * max(2, len(histograms)), 3)
+    figure = new_figure(max(least_width, 3.4 * len(histograms)), 3)
     panels = figure.subplots(1, len(histograms), sharey=True, squeeze=False)[0]
     centres, width = (bins[1:] + bins[:-1]) / 2, bins[1] - bins[0]
     for axes, (name, counts) in zip(panels, histograms.items()):
