@@ -1,4 +1,4 @@
-"""Runs the code blocks of README and docs/, and holds what they print against the pages.
+"""Runs the code blocks of README, docs/ and examples/, holds what they print against them.
 
     documents.py [--write] [--list] [PAGE...]
 
@@ -64,8 +64,12 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """README, CONTRIBUTING and all of docs/."""
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    """README, CONTRIBUTING, all of docs/, and the READMEs of the examples."""
+    found = [
+        *sorted((ROOT / "docs").rglob("*.md")),
+        *sorted((ROOT / "examples").rglob("README.md")),
+    ]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *found]
 
 
 def walk() -> list[Path]:
@@ -186,6 +190,7 @@ class Sandbox:
         self.names: dict = {}
         (folder / "examples").symlink_to(ROOT / "examples")
         (folder / "cmake").symlink_to(ROOT / "cmake")
+        (folder / ".venv").symlink_to(sys.prefix)
         tree = ROOT / "build" / "source"
         if tree.is_dir():
             shutil.copytree(tree, folder / "caffe", ignore=shutil.ignore_patterns("debian", ".pc"))
