@@ -406,6 +406,23 @@ LAYERS = (
         head=True,
     ),
     Layer(
+        "ShardedMarginSoftmaxLoss",
+        bottoms=BATCH,
+        tops=("loss",),
+        further=("lambda", "accuracy"),
+        message="MarginSoftmaxLossParameter",
+        also=(("margin_inner_product_param", "MarginInnerProductParameter"),),
+        native=False,
+        head=True,
+    ),
+    Layer(
+        "GatherBatch",
+        bottoms=((FEATURES,), (FEATURES, LABEL)),
+        tops=("features",),
+        further=("labels",),
+        native=False,
+    ),
+    Layer(
         "IdentityData",
         bottoms=((),),
         tops=("images",),

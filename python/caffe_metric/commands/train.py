@@ -7,14 +7,20 @@ overflows. Ctrl-C, SIGTERM and SIGHUP leave a snapshot. --resume goes on from th
 that is whole, and ends with the same model, bit for bit, as a training that was never stopped.
 Paths in the solver file are relative to the current folder. --preset writes net and solver as the
 command `preset` does, and trains by them, stage after stage.
+
+`mpirun -n R caffe-metric train ...` trains with R processes, on one machine or many: see
+docs/mpi.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
+from caffe_metric.parallel.speaking import one_voice
+from caffe_metric.parallel.world import find
 from caffe_metric.support.arguments import natural, positive
 from caffe_metric.support.errors import UserError
 from caffe_metric.support.progress import Progress
@@ -50,25 +56,40 @@ def add_arguments(parser):
         help="every N iterations the AUC of the held-out images F; the best model is kept",
     )
     parser.add_argument("--gpu", type=natural, metavar="N", help="the GPU to use")
+    parser.add_argument(
+        "--timeout",
+        type=positive,
+        default=600,
+        metavar="S",
+        help="under mpirun: seconds that a rank waits for another, then the training ends (600)",
+    )
     preset_options.add_options(parser.add_argument_group("with --preset"), required=False)
 
 
 def run(args):
+    world = find()
+    with one_voice(world):
+        return _run(args, world)
+
+
+def _run(args, world):
     if not args.preset:
         if args.trunk or args.folder:
             raise UserError("--trunk and -o go with --preset, not with --solver")
-        return _train(args, args.solver)
+        return _train(args, args.solver, world)
     if not args.trunk or not args.folder:
         raise UserError("--preset needs --trunk NET.prototxt and -o DIR")
     if args.resume or args.snapshot:
         raise UserError(f"--preset begins anew: go on by --solver {args.folder}/solver.prototxt")
+    if world.size > 1:
+        raise UserError("--preset writes files: `caffe-metric preset` first, mpirun with --solver")
     for solver in preset_options.write_files(args.preset, args):
-        _train(args, str(solver))
+        _train(args, str(solver), world)
         args.weights = None  # a further stage starts from the model of the one before
     return 0
 
 
-def _train(args, solver):
+def _train(args, solver, world):
     weights = [path.strip() for path in (args.weights or "").split(",") if path.strip()]
     evaluate = None
     if args.eval_every:
@@ -77,7 +98,7 @@ def _train(args, solver):
         except argparse.ArgumentTypeError as error:
             raise UserError(f"--eval-every: {error}") from error
     for path in filter(None, [args.triplets, evaluate and evaluate[1]]):
-        if not Path(path).exists():
+        if not Path(path).exists() and not world.rank:
             raise UserError(f"{path}: no such file")
     training = Training(
         solver,
@@ -91,18 +112,30 @@ def _train(args, solver):
         triplets=args.triplets,
         mine_every=args.mine_every or 0,
         evaluate=evaluate,
+        world=world,
+        timeout=args.timeout,
     )
+    # Rank 0 speaks for all.
+    tell, warn = (_nothing, _nothing) if world.rank else (print, _warn)
+    progress = Progress(io.StringIO()) if world.rank else Progress()
     try:
         with terminable(), training:
-            watch(training, Progress(), print, _warn)
+            watch(training, progress, tell, warn)
     except (KeyboardInterrupt, Terminated) as error:
+        if world.rank:
+            return 1
         _print_snapshot(training)
         if isinstance(error, KeyboardInterrupt):
             raise
         raise UserError(f"ended by {error}") from None
-    print(describe(training.status))
-    _print_snapshot(training)
+    if not world.rank:
+        print(describe(training.status))
+        _print_snapshot(training)
     return 0
+
+
+def _nothing(text):
+    """What the other ranks say."""
 
 
 def _print_snapshot(training):

@@ -83,6 +83,7 @@ def deploy(order: Order, folder) -> dict:
     netfile.find_python_layers(str(order.net))
     blob = order.blob or embedding_blob(net)
     source, kept = trunk(net, blob)
+    kept, blob = without(kept, blob, lambda layer: roles.kind(layer) == "GatherBatch")
     dropped = ""
     if order.norm == "drop":
         dropped = last_norm(kept, blob)

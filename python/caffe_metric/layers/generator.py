@@ -46,6 +46,11 @@ class KeySource:
         return high << 24 | low
 
 
+def reseed(*place: int) -> None:
+    """Sets Caffe's generator to a state that is a function of some numbers."""
+    caffe.set_random_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+
+
 def fill(array: np.ndarray, filler: caffe_pb2.FillerParameter) -> None:
     """Fills an array as Caffe fills a blob of its shape; fillers of constants included."""
     if filler.type == "constant":

@@ -70,7 +70,8 @@ class IdentityDataLayer(MetricLayer):
 
     top 0  images, B x channels x height x width, BGR
     top 1  optional: labels, B
-    blob 0 with persist_iteration: the number of batches that TRAIN forwards have given
+    blob 0 with persist_iteration: the number of batches that TRAIN forwards have given, on all
+           ranks
 
     A batch is a function of the seed and its number, however many workers decode it. A training
     that is resumed goes on at the number in the blob, without reading what came before. A Python
@@ -111,6 +112,8 @@ class IdentityDataLayer(MetricLayer):
 
     HAS_RULES = False
 
+    _rank, _ranks = 0, 1
+
     def parse(self, values):
         parsed = PARAMETERS.parse(values)
         if "persist_iteration" not in values and not batch_counts.bears_blob(self.param_str):
@@ -148,9 +151,9 @@ class IdentityDataLayer(MetricLayer):
             # A solver has loaded the blob by now.
             loaded = persist and self._train
             self._number = round(float(self.blobs[0].data[0])) if loaded else self._first()
-            self._decoder.seek(self._number)
+            self._seek()
         labels = self._decoder.next(top[0].data)
-        self._number += 1
+        self._number += self._ranks
         if persist and self._train:  # a TEST net shares the blob of the TRAIN net
             self.blobs[0].data[...] = self._number
         if len(top) > 1:
@@ -159,12 +162,21 @@ class IdentityDataLayer(MetricLayer):
     def propagate(self, top, propagate_down, bottom):
         """Data has no gradient."""
 
+    def deal(self, rank: int, ranks: int) -> None:
+        """Gives the batches of one of the ranks that train together; before the first forward."""
+        self._rank, self._ranks = rank, ranks
+
     def use_triplets(self, path) -> None:
         """Goes on with the groups of another file of `mine`, from the next batch on."""
         self.parameters.triplets = str(path)
         self._order = self._batches(self._labels)
         if self._number is not None:
-            self._decoder.seek(self._number)
+            self._seek()
+
+    def _seek(self):
+        """The decoder counts the batches of this rank."""
+        turn, self._shift = divmod(self._number, self._ranks)
+        self._decoder.seek(turn)
 
     def _first(self) -> int:
         return self.parameters.iteration if self._train else 0
@@ -210,8 +222,9 @@ class IdentityDataLayer(MetricLayer):
             raise ValueError(f"{p.triplets}: is of another source: row {rows.max()} of {count}")
         return rows
 
-    def _job(self, number):
+    def _job(self, turn):
         """Rows, places of crops, mirrored or not, and labels of a batch."""
+        number = turn * self._ranks + self._shift + self._rank
         rows = self._order(number)
         if not self._train:
             return (

@@ -108,8 +108,7 @@ class MarginSoftmaxLossLayer(MarginInnerProductLayer, MetricLossLayer):
         self._normalizer = {"FULL": len(x), "BATCH_SIZE": len(x), "NONE": 1}.get(
             self.normalization, max(1, valid)
         )
-        classes = p.num_output if self._met is None else len(self._met)
-        loss = found.losses(s.label_smoothing, classes).sum() / self._normalizer
+        loss = found.losses(s.label_smoothing).sum() / self._normalizer
         right = (found.right(found.plain) & (labels >= 0)).sum() / max(1, valid)
         self.report(top, (loss, lamda, right))
 

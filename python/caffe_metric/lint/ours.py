@@ -179,7 +179,10 @@ def _pairs(view, layer, pair_size) -> None:
 NORMALISING = ("norm", "l2")
 READING = ("Input", "DummyData", "Data", "HDF5Data", "ImageData", "IdentityData", "MemoryData")
 # Layers after which vectors have the lengths they had before.
-PASSING = ("Dropout", "Split", "Flatten", "Reshape", "Slice", "TripletSelect", "Concat")
+PASSING = (
+    *("Dropout", "Split", "Flatten", "Reshape", "Slice", "TripletSelect", "Concat"),
+    "GatherBatch",
+)
 
 
 def _normalised(view, layer, why: str) -> None:

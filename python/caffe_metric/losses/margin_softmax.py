@@ -18,9 +18,15 @@ STRIP = 1 << 22
 
 @dataclass
 class Rows:
-    """What is known of each row's logits; `labels` index the classes that meet, -1 for none."""
+    """What is known of each row's logits, of the classes that meet.
+
+    labels index those; outside of them a row has its target elsewhere, below or above. counts: the
+    rows that are not ignored. classes: how many meet in all.
+    """
 
     labels: np.ndarray
+    counts: np.ndarray
+    classes: int
     shift: np.ndarray  # the greatest logit
     sum: np.ndarray  # of exp(z - shift)
     total: np.ndarray  # of z
@@ -31,16 +37,17 @@ class Rows:
     passes: list = field(default_factory=list)  # of the strips: part, Pass
 
     @classmethod
-    def start(cls, labels, dtype):
+    def start(cls, labels, counts, classes):
         least = [np.full(len(labels), -np.inf) for _ in range(3)]
         zero = [np.zeros(len(labels)) for _ in range(4)]
-        return cls(labels, least[0], zero[0], zero[1], least[1], least[2], zero[2], zero[3])
+        state = least[0], zero[0], zero[1], least[1], least[2], zero[2], zero[3]
+        return cls(labels, counts, classes, *state)
 
-    def losses(self, smoothing: float, classes: int) -> np.ndarray:
+    def losses(self, smoothing: float) -> np.ndarray:
         """-sum_j q_j ln p_j, q being 1 - smoothing at the target and smoothing spread over all."""
         lost = np.log(self.sum) - (1 - smoothing) * (self.target - self.shift)
-        lost -= smoothing * (self.total / classes - self.shift)
-        return lost[self.labels >= 0]
+        lost -= smoothing * (self.total / self.classes - self.shift)
+        return lost[self.counts]
 
     def right(self, logit) -> np.ndarray:
         """Whether that logit of the target is the greatest, the lowest index on a tie."""
@@ -53,15 +60,19 @@ def parts(rows: int, classes: int):
     return [slice(start, min(classes, start + width)) for start in range(0, classes, width)]
 
 
-def forward(parameters, rule, x, weights, rows, labels, unit_weights: bool, backend) -> Rows:
+def forward(
+    parameters, rule, x, weights, rows, labels, unit_weights: bool, backend, counts=None
+) -> Rows:
     """The rows' states.
 
     rows     the rows of the weights that meet, ascending; None: all
     labels   M integers that index those, -1 for a row without a target
+    counts   the rows that count; None: those with a target
     The other arguments are those of margin_inner_product.forward.
     """
-    found = Rows.start(labels, x.dtype)
-    for part in parts(len(x), len(weights) if rows is None else len(rows)):
+    classes = len(weights) if rows is None else len(rows)
+    found = Rows.start(labels, labels >= 0 if counts is None else counts, classes)
+    for part in parts(len(x), classes):
         unit, own, logits = _strip(weights, rows, labels, part, x)
         passed = margin.forward(parameters, rule, x, unit, own, logits, unit_weights, backend)
         found.passes.append((part, passed))
@@ -74,24 +85,42 @@ def backward(parameters, found: Rows, x, weights, rows, weight, smoothing, backe
 
     weight: what the rows' losses are multiplied by.
     """
-    classes = len(weights) if rows is None else len(rows)
+    strips = gradients(
+        parameters,
+        found,
+        x,
+        weights,
+        rows,
+        weight,
+        smoothing,
+        backend,
+        dx,
+        lambda part: None if dw is None else dw[part],
+    )
+    for _ in strips:
+        pass
+
+
+def gradients(parameters, found: Rows, x, weights, rows, weight, smoothing, backend, dx, room):
+    """The same, a strip at a time: yields it, and what was added to its part of dw, room(part)."""
     one = np.empty_like(x)
-    factor = np.where(found.labels >= 0, weight / np.where(found.sum > 0, found.sum, 1), 0)
-    offset = np.where(found.labels >= 0, weight * smoothing / classes, 0)
+    factor = np.where(found.counts, weight / np.where(found.sum > 0, found.sum, 1), 0)
+    offset = np.where(found.counts, weight * smoothing / found.classes, 0)
     for part, passed in found.passes:
         unit, own, logits = _strip(weights, rows, found.labels, part, x)
         margin.forward(
             parameters, passed.rule, x, unit, own, logits, passed.weight_norms is None, backend
         )
-        logits[found.labels < 0] = 0
-        backend.exponentials(logits, np.where(found.labels >= 0, found.shift, 0).astype(x.dtype))
+        logits[~found.counts] = 0
+        backend.exponentials(logits, np.where(found.counts, found.shift, 0).astype(x.dtype))
         logits *= factor[:, None].astype(x.dtype)
         logits -= offset[:, None].astype(x.dtype)
         logits[passed.targets] -= x.dtype.type(weight * (1 - smoothing))
-        own_dw = None if dw is None else dw[part]
+        own_dw = room(part)
         margin.backward(parameters, passed, x, unit, logits, None if dx is None else one, own_dw)
         if dx is not None:
             dx += one
+        yield part, own_dw
 
 
 def _strip(weights, rows, labels, part, x):

@@ -119,9 +119,7 @@ def settings(layer) -> SimpleNamespace:
     python = layer.type == "Python"
     given = param_str.parse(layer.python_param.param_str) if python else parameters(layer)
     given = {key: value for key, value in given.items() if key not in COMMON}
-    row = row_of(layer)
-    known = schema.of_layer(row) if row.field else schema.message(row.message)
-    return known.parse(given)
+    return schema.of_layer(row_of(layer)).parse(given)
 
 
 def counts_batches(layer) -> bool:

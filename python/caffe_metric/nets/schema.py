@@ -153,7 +153,8 @@ def message(name: str) -> Message:
 
 def of_layer(row: suite.Layer) -> Message:
     """All parameters of a layer, those of its own message first."""
-    parts = [message(name) for name in row.messages.values()]
+    names = dict.fromkeys([row.message, *(name for _, name in row.also)])
+    parts = [message(name) for name in names if name]
     fields = tuple(field for part in parts for field in part.fields)
     enums = {name: enum for part in parts for name, enum in part.enums.items()}
     return Message(row.message, fields, enums)

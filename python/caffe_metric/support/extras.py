@@ -13,6 +13,7 @@ EXTRAS = {
     "sklearn": "eval",
     "threadpoolctl": "eval",
     "faiss": "mine",
+    "mpi4py": "mpi",
     "h5py": "hdf5",
     "jinja2": "eval",
     "cv2": "align",

@@ -16,6 +16,8 @@ from google.protobuf import text_format
 
 import caffe
 from caffe_metric.nets import batch_norm, blobs, roles
+from caffe_metric.parallel.ranks import here
+from caffe_metric.parallel.shards import Shards
 from caffe_metric.support.errors import UserError
 from caffe_metric.training import extras, position, snapshots, start
 from caffe_metric.training.embedding import EmbeddingNet
@@ -36,6 +38,9 @@ def random_state(seed: int, iteration: int) -> int:
 class Loop:
     """One training of a Job. `asked` gets the signals that ask it to end."""
 
+    # Of several processes that train together, see parallel/loop.py.
+    rank, ranks = 0, 1
+
     def __init__(self, job, events, asked):
         self.job, self.events, self.asked = job, events, asked
         self.plan = read_plan(job.solver)
@@ -45,6 +50,7 @@ class Loop:
             with blobs.open_state(job.state) as state:
                 first = state.iteration
         self.batches = first * self._forwards
+        self._given = self.batches * self.ranks if job.batches is None else job.batches
         self._use_device()
         log(
             f"caffe-metric train: starts at iteration {first} of {self.plan.max_iter}, "
@@ -123,31 +129,42 @@ class Loop:
             if roles.counts_batches(layer) and not layer.param:
                 # The count is not learned.
                 layer.param.add(lr_mult=0, decay_mult=0)
-        position.shift_counts(self.plan.layers, self.batches)
-        position.rotate_lists(self.plan.layers, self.batches, self.job.aside)
+        position.shift_counts(self.plan.layers, self.batches, self._given)
+        place = self._given // self.ranks, self.job.aside, self.rank, self.ranks
+        position.rotate_lists(self.plan.layers, *place)
         if before != [layer.SerializeToString() for layer in self.plan.layers]:
             self.plan.write_net(own, Path(self.job.aside, "net.prototxt"))
 
     def _start(self):
         """Loads what the training starts from, and sets its data layers."""
         job, layers = self.job, self.plan.layers
+        self._shards = Shards(self.net, here())
         if job.state:
             start.check_state(self.net, layers, job.state, job.model, self._histories)
             self.solver.restore(job.state)
-        keeps = {layer.name: roles.state_blobs(layer) for layer in layers}
-        counting = {layer.name for layer in layers if (row := roles.row_of(layer)) and row.counts}
-        readers = (*position.READERS, "IdentityData")
-        data = [layer.name for layer in layers if roles.kind(layer) in readers]
+            self._shards.read(job.more)
         for path in job.weights:
-            for line in start.load_weights(self.net, path, job.aside, keeps, counting, data):
-                self.tell.note(line)
-        for place in position.places(layers, self.batches):
+            self._load(path)
+        for place in position.places(layers, self._given // self.ranks, self.ranks):
             self.tell.note(place.text)
             number = self._names.index(place.layer)
             for _ in range(place.batches):
                 if self.asked:
                     return
                 self.net._forward(number, number)
+
+    def _load(self, path):
+        """Starts from a model."""
+        layers = self.plan.layers
+        keeps = {layer.name: roles.state_blobs(layer) for layer in layers}
+        counting = {layer.name for layer in layers if (row := roles.row_of(layer)) and row.counts}
+        readers = (*position.READERS, "IdentityData")
+        fresh = [layer.name for layer in layers if roles.kind(layer) in readers]
+        for name in self._shards.read_model(path):
+            self.tell.note(f"{path}: fills the classes of '{name}'")
+        fresh += self._shards.names
+        for line in start.load_weights(self.net, path, self.job.aside, keeps, counting, fresh):
+            self.tell.note(line)
 
     def _rows(self):
         """Images of an iteration."""
@@ -182,7 +199,8 @@ class Loop:
             for layer in plan.layers
             if roles.parameters(layer).get("own_update") and layer.name in net.params
         ]
-        if self._rates and not hasattr(self.solver, "lr"):
+        self._has_rate = hasattr(self.solver, "lr")
+        if (self._rates or self._shards) and not self._has_rate:
             self._rates = []
             self.tell.note("this pycaffe does not tell its rate: own_update goes on with its own")
         learned = sum(blob.count for kept in net.params.values() for blob in kept)
@@ -250,6 +268,8 @@ class Loop:
         caffe.set_random_seed(random_state(self.job.seed, self.solver.iter))
         for blob in self._rates:
             blob.data[...] = self.solver.lr
+        if self._has_rate:
+            self._shards.set_rate(self.solver.lr)
 
     def _before_layer(self, place):
         """Our losses end the process at a number that is not finite: this tells where it arose."""
@@ -278,15 +298,17 @@ class Loop:
         record = {
             "run": job.run,
             "seed": job.seed,
-            "batches": done * self._forwards,
+            "ranks": self.ranks,
+            "batches": self._given + (done * self._forwards - self.batches) * self.ranks,
             "triplets": extras.recorded(self._miner.newest if self._miner else None),
             "threads": os.environ.get("OPENBLAS_NUM_THREADS"),
             "command": job.command,
         }
         self.events(writing=done)
         try:
+            more = self._shards.write(job.aside, f"{Path(job.prefix).name}_iter_{done}")
             paths = snapshots.write(
-                self.solver, job.prefix, job.aside, done, record, self._snapshot_bytes
+                self.solver, job.prefix, job.aside, done, record, self._snapshot_bytes, more
             )
         except (OSError, UserError) as error:
             text = f"iteration {done}: no snapshot: {getattr(error, 'strerror', None) or error}"

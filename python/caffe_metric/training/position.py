@@ -18,6 +18,8 @@ from caffe_metric.nets import blobs, roles
 # Images that are read past: some minutes' worth.
 MOST_RECORDS = 5_000_000
 MOST_FILES = 1_000_000
+# Layers without MarginInnerProduct's count that have one of their own.
+COUNTING = ("IdentityData", "ShardedMarginSoftmaxLoss")
 READERS = ("Data", "ImageData", "HDF5Data", "WindowData", "MemoryData")
 
 
@@ -33,28 +35,38 @@ class Place:
     text: str = ""
 
 
-def places(layers, batches: int) -> list[Place]:
-    """Where the readers of a net go on that have given so many batches, by pycaffe's layers."""
-    return [_place(layer, batches) for layer in layers if layer.type in READERS and batches]
+def places(layers, batches: int, ranks: int = 1) -> list[Place]:
+    """Where the readers of a net go on that have given so many batches, by pycaffe's layers.
+
+    ranks: as many read the same, by turns: of Data and HDF5Data a record each.
+    """
+    return [_place(layer, batches, ranks) for layer in layers if layer.type in READERS and batches]
 
 
-def rotate_lists(layers, batches: int, folder) -> None:
+def rotate_lists(layers, batches: int, folder, rank: int = 0, ranks: int = 1) -> None:
     """Points ImageData layers at lists that begin where the layer stopped; changes the layers.
 
-    Not those that read past what was read before.
+    Not those that read past what was read before. Several ranks have the lines by turns.
     """
     for number, layer in enumerate(layers):
-        if layer.type != "ImageData" or not batches or _shuffles(layer):
+        if layer.type != "ImageData":
             continue
-        if _draws(layer) and _reads_past(layer, batches):
+        start = batches * ranks * layer.image_data_param.batch_size
+        if _shuffles(layer) or (_draws(layer) and _reads_past(layer, batches)):
+            start = 0
+        if not start and ranks == 1:
             continue
         param = layer.image_data_param
         lines = Path(param.source).read_text().splitlines(keepends=True)
         if lines and not lines[-1].endswith("\n"):
             lines[-1] += "\n"
-        start = batches * param.batch_size % max(1, len(lines))
+        # All turns, until the first line is this rank's first again.
+        count = len(lines) // math.gcd(len(lines), ranks) if lines else 0
+        if _shuffles(layer):
+            count = -(-(len(lines) - rank) // ranks)
+        own = [lines[(start + turn * ranks + rank) % len(lines)] for turn in range(count)]
         rotated = Path(folder, f"list{number}.txt")
-        rotated.write_text("".join(lines[start:] + lines[:start]))
+        rotated.write_text("".join(own))
         param.source = str(rotated)
 
 
@@ -79,11 +91,11 @@ def _shuffles(layer) -> bool:
     return bool(own.shuffle or own.rand_skip or layer.hdf5_data_param.shuffle)
 
 
-def _place(layer, batches) -> Place:
+def _place(layer, batches, ranks) -> Place:
     name, again = f"layer '{layer.name}' ({layer.type})", "starts at its beginning again"
     past = f"; reads past {batches * _batch_size(layer)} images for it"
     if layer.type == "Data":
-        return _place_of_data(layer, batches, name)
+        return _place_of_data(layer, batches, name, ranks)
     if layer.type == "ImageData" and not _shuffles(layer):
         if not _draws(layer):
             return Place(layer.name, 0, f"{name} goes on at its line")
@@ -96,8 +108,8 @@ def _place(layer, batches) -> Place:
     return Place(layer.name, 0, f"{name} cannot be set: it {again}{how}")
 
 
-def _place_of_data(layer, batches, name) -> Place:
-    size, source = _batch_size(layer), layer.data_param.source
+def _place_of_data(layer, batches, name, ranks) -> Place:
+    size, source = _batch_size(layer) * ranks, layer.data_param.source
     records, read = _records(source), batches * size
     if _draws(layer) and _reads_past(layer, batches):
         where = f"at record {read % records} of {records}" if records else "at its record"
@@ -157,19 +169,23 @@ def _records(source) -> int:
         return environment.stat()["entries"]
 
 
-def shift_counts(layers, batches: int) -> None:
-    """Layers that keep no count of iterations in a blob begin with one; changes the layers."""
+def shift_counts(layers, batches: int, given: int) -> None:
+    """Layers that keep no count of iterations in a blob begin with one; changes the layers.
+
+    given: the batches of all ranks, which IdentityData counts.
+    """
     for layer in layers:
         row = roles.row_of(layer)
-        counts = row is not None and (row.counts or row.type == "IdentityData")
+        counts = row is not None and (row.counts or row.type in COUNTING)
         persists = roles.parameters(layer).get("persist_iteration", True)
-        if layer.python_param.layer == "DataLayer":
+        if layer.python_param.layer == "DataLayer" or not (row and row.state_blobs):
             persists = False
         if not counts or not batches or persists:
             continue
         if layer.type == "Python":
-            given = roles.python_parameters(layer)
-            given["iteration"] = int(given.get("iteration", 0)) + batches
-            layer.python_param.param_str = json.dumps(given)
+            own = roles.python_parameters(layer)
+            passed = given if row.type == "IdentityData" else batches
+            own["iteration"] = int(own.get("iteration", 0)) + passed
+            layer.python_param.param_str = json.dumps(own)
         else:
             layer.margin_inner_product_param.iteration += batches

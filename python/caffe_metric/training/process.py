@@ -9,11 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
 
 from caffe_metric.nets import iteration
+from caffe_metric.parallel.world import START_SECONDS, World
 from caffe_metric.support.child import fatal_message
 from caffe_metric.support.errors import UserError
 from caffe_metric.training import snapshots
@@ -23,6 +25,8 @@ from caffe_metric.training.solver import read_plan
 
 # So much of what the child wrote last is kept, to say why it ended.
 LAST_BYTES = 1 << 16
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+ALONE = World()
 
 
 def caffe_tool():
@@ -40,11 +44,13 @@ class Training:
     weights: models to start from, or one. resume: goes on from the newest whole snapshot. state: a
     solver state to go on from instead. seed: of all draws; None: the solver's random_seed, the
     snapshot's, or one at random. threads: BLAS threads; None leaves the environment's choice.
-    triplets, mine_every, evaluate (iterations, images): see Job. Use it as a context manager:
-    leaving it ends a child that still runs.
+    triplets, mine_every, evaluate (iterations, images): see Job. world: of the ranks that train
+    together; timeout: seconds that one waits for another. Use it as a context manager: leaving it
+    ends a child that still runs.
 
     status: the newest of the child's (see `worker`), {} before the first. notes, warnings: lines
-    for the user that nobody has taken yet. snapshot: the paths of the newest one.
+    for the user that nobody has taken yet. snapshot: the paths of the newest one. joined: whether
+    the other ranks are there.
     """
 
     def __init__(
@@ -61,8 +67,14 @@ class Training:
         triplets="",
         mine_every=0,
         evaluate=None,
+        world=ALONE,
+        timeout=600.0,
     ):
-        self._folder = Path(folder or ".")
+        self._folder, self._world = Path(folder or "."), world
+        self._patience = max(timeout, START_SECONDS)
+        self.joined = world.size == 1
+        if world.rank:  # what a training starts from and writes is rank 0's
+            log_path, weights, state, resume, seed = os.devnull, [], None, False, 0
         self.plan = read_plan(self._folder / solver, self._folder)
         prefix = Path(self.plan.snapshot_prefix)
         self.log, self.log_path = TrainingLog(), Path(log_path or f"{prefix}.log")
@@ -71,8 +83,10 @@ class Training:
         self._partial, self._events, self._last = b"", b"", b""
         self._stack = contextlib.ExitStack()
         try:
-            lock = self._stack.enter_context(snapshots.Prefix(self._folder / prefix))
+            writes = snapshots.Prefix(self._folder / prefix) if not world.rank else Aside()
+            lock = self._stack.enter_context(writes)
             job = self._job(solver, prefix, lock, weights, state, resume, seed, gpu)
+            job.rank, job.ranks, job.timeout = world.rank, world.size, timeout
             job.triplets, job.mine_every = str(triplets or job.triplets), mine_every
             if evaluate:
                 job.evaluate_every, job.evaluate = evaluate
@@ -83,7 +97,7 @@ class Training:
 
     def _job(self, solver, prefix, lock, weights, state, resume, seed, gpu):
         weights = [weights] if isinstance(weights, (str, Path)) else list(weights or [])
-        if not weights and not resume and not state:
+        if not (weights or resume or state or self._world.rank):
             weights = list(self.plan.solver.weights) if hasattr(self.plan.solver, "weights") else []
         for path in [*weights, *([state] if state else [])]:
             if not (self._folder / path).is_file():
@@ -93,7 +107,15 @@ class Training:
         if resume:
             found = snapshots.newest_whole(self._folder / prefix, self.notes.append)
             state, job.run = found.file(".solverstate"), found.record["run"]
+            job.batches, ranks = found.record.get("batches"), found.record.get("ranks", 1)
+            job.more = [str(path.absolute()) for path in found.more()]
             self.notes.append(f"goes on from {state}")
+            if ranks != self._world.size:
+                self.notes.append(
+                    f"the snapshot was written with {ranks} rank{'s' * (ranks > 1)}, "
+                    f"{self._world.size} go on: sums are made in another order, the numbers differ "
+                    "in their last digits"
+                )
             job.triplets = _triplets(found)
             recorded = found.record["seed"]
             if seed not in (None, recorded):
@@ -101,7 +123,8 @@ class Training:
             seed = recorded
         if state:
             path = self._folder / state
-            job.state, job.model = _beside(_fitted(path, self.plan, self._folder, lock.aside), lock)
+            path = _fitted(path, self.plan, self._folder, lock.aside)
+            job.state, job.model = beside(path, lock.aside)
         if seed is None:
             seed = self.plan.solver.random_seed
         job.seed = seed if seed >= 0 else int.from_bytes(os.urandom(4), "little")
@@ -111,7 +134,9 @@ class Training:
         # Lines go to stderr only: glog's own files in /tmp are nobody's business.
         environment = {**os.environ, "GLOG_logtostderr": "1", "GLOG_minloglevel": "0"}
         if threads:
-            environment["OPENBLAS_NUM_THREADS"] = environment["OMP_NUM_THREADS"] = str(threads)
+            environment.update(dict.fromkeys(THREADS, str(threads)))
+        elif self._world.size > 1 and not {*THREADS} & {*environment}:
+            environment.update(dict.fromkeys(THREADS, str(self._world.threads())))
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._stack.enter_context(self.log_path.open("ab", buffering=0))
         self._errors, errors = os.pipe()
@@ -173,7 +198,10 @@ class Training:
             raise UserError(self._error)
         if code is None:
             self.seconds = time.monotonic() - self._started
-        elif self._end != "done":
+            if not self.joined and self.seconds > self._patience:
+                self._child.kill()
+                raise UserError(f"the other ranks did not come in {self._patience:g} s")
+        elif self._end != "done" and not (self._end == "stopped" and self._world.rank):
             raise UserError(self.last_words(code))
         return code is not None
 
@@ -223,6 +251,20 @@ class Training:
             return f"ended by {signal.Signals(-code).name}"
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return f"exit status {code}: {lines[-1] if lines else 'no output'}"
+
+
+class Aside:
+    """What a rank that writes no snapshots has in the place of snapshots.Prefix: a folder."""
+
+    def __enter__(self):
+        self._folder = tempfile.TemporaryDirectory()
+        self.aside = Path(self._folder.name)
+        self.descriptor = os.open(self.aside, os.O_RDONLY)
+        return self
+
+    def __exit__(self, *_):
+        os.close(self.descriptor)
+        self._folder.cleanup()
 
 
 class Terminated(BaseException):
@@ -277,7 +319,7 @@ def _fitted(state, plan, folder, aside):
     return copy
 
 
-def _beside(state, lock):
+def beside(state, aside):
     """A solver state and its model, by paths: the state says where it was written, once."""
     from caffe_metric.nets import blobs
 
@@ -289,6 +331,6 @@ def _beside(state, lock):
             raise UserError(f"{state}: its model {noted.name} is not beside it")
         if not noted.exists() or not noted.samefile(model):
             opened.model = str(model)
-            state = lock.aside / f"restored{''.join(state.suffixes[-2:])}"
+            state = aside / f"restored{''.join(state.suffixes[-2:])}"
             opened.save(state)
     return str(state), str(model)

@@ -2,7 +2,8 @@
 
 A snapshot is PREFIX_iter_N.caffemodel, PREFIX_iter_N.solverstate and PREFIX_iter_N.json. All are
 written in a folder aside, flushed to the disk, and renamed; the record (.json) last. It holds the
-sizes and checksums of the other two: without it, or where they differ, there is no snapshot.
+sizes and checksums of the other two, and of what layers keep in files of their own: without it, or
+where they differ, there is no snapshot.
 """
 
 from __future__ import annotations
@@ -42,9 +43,13 @@ class Snapshot:
         """The path of the .caffemodel or the .solverstate."""
         return self.folder / next(name for name in self.record["files"] if suffix in name)
 
+    def more(self) -> list[Path]:
+        """The files of layers that keep their weights themselves."""
+        return [self.folder / name for name in self.record.get("more", {})]
+
     def fault(self) -> str | None:
         """What is wrong with it, None where it is whole."""
-        for name, wanted in self.record["files"].items():
+        for name, wanted in {**self.record["files"], **self.record.get("more", {})}.items():
             try:
                 found = describe(self.folder / name)
             except OSError as error:
@@ -144,12 +149,12 @@ class Prefix:
         return False
 
 
-def write(solver, prefix, aside, iteration, record, size=0) -> list[str]:
+def write(solver, prefix, aside, iteration, record, size=0, more=()) -> list[str]:
     """Writes a snapshot of a pycaffe solver whose own snapshot_prefix is in `aside`.
 
     record: what the .json holds besides. size: bytes that it will take, tried before Caffe, which
-    ends the process where the disk is full. Returns the three paths. Raises OSError; what was there
-    before is still there then.
+    ends the process where the disk is full. more: files in `aside` that belong to it. Returns the
+    three paths. Raises OSError; what was there before is still there then.
     """
     prefix, aside = Path(prefix), Path(aside)
     reserve(aside / "reserved", size)
@@ -165,16 +170,17 @@ def write(solver, prefix, aside, iteration, record, size=0) -> list[str]:
         opened.save(relinked)
     relinked.replace(state)
     files = {path.name: describe(path) for path in (model, state)}
-    for path in (model, state):
+    further = {"more": {path.name: describe(path) for path in more}} if more else {}
+    for path in (model, state, *more):
         sync(path)
     target = prefix.parent / f"{stem}.json"
     # From here to the record's rename there is no snapshot of this iteration.
     target.unlink(missing_ok=True)
-    for path in (model, state):
+    for path in (model, state, *more):
         path.replace(prefix.parent / path.name)
     sync(prefix.parent)
     noted = aside / target.name
-    whole = {"iteration": iteration, "time": time.time(), **record, "files": files}
+    whole = {"iteration": iteration, "time": time.time(), **record, "files": files, **further}
     noted.write_text(json.dumps(whole, indent=1) + "\n")
     sync(noted)
     noted.replace(target)

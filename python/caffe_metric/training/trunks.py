@@ -121,10 +121,17 @@ def _embedding(path, layers) -> str:
 
 
 def _before(layers, blob, kinds) -> str:
-    """What the layer of one of these kinds reads that makes the blob; else the blob."""
-    for layer in layers:
-        if blob in layer.top and blob not in layer.bottom and roles.kind(layer) in kinds:
-            return layer.bottom[0]
+    """What the layer of one of these kinds reads that makes the blob; else the blob.
+
+    The rows of all ranks are those that GatherBatch reads.
+    """
+    for layer in reversed(layers):
+        if blob not in layer.top or blob in layer.bottom:
+            continue
+        if roles.kind(layer) == "GatherBatch":
+            blob = layer.bottom[0]
+        elif roles.kind(layer) in kinds:
+            blob, kinds = layer.bottom[0], ()
     return blob
 
 

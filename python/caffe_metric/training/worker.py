@@ -27,9 +27,14 @@ def main(arguments) -> int:
     sys.excepthook = printed = Printed()
     sys.path[:0] = [os.getcwd(), os.path.dirname(os.path.abspath(job.solver))]
     try:
-        from caffe_metric.training.loop import Loop
+        if job.ranks > 1:
+            from caffe_metric.parallel.loop import train
 
-        Loop(job, events, asked).run()
+            train(job, events, asked)
+        else:
+            from caffe_metric.training.loop import Loop
+
+            Loop(job, events, asked).run()
     except UserError as error:
         events(error=str(error))
         return 1
