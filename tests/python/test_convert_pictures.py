@@ -191,6 +191,7 @@ def test_the_summary_says_what_is_there(people, tmp_path, command):
         f"{out}: 18 records of 21 images in 6 classes",
         "  size      4x6, 3 channel(s)",
         "  order     pk, 3 of a person side by side, in batches of 6; 1 epoch(s)",
+        "  left out  2 image(s) that could not be read",
     ]
     found = json.loads((out / conversion.SUMMARY).read_text())
     assert (found["records"], found["images"], found["people"]) == (18, 21, 6)

@@ -106,6 +106,8 @@ def _print(out, summary):
     print(f"  order     {summary.order}{group}{batch}; {summary.epochs} epoch(s)")
     if summary.resumed:
         print(f"  resumed   after {summary.resumed * summary.group} images of a call before")
+    if summary.left_out:
+        print(f"  left out  {len(summary.left_out)} image(s) that could not be read")
     if summary.few:
         shown = ", ".join(summary.few[:10]) + (" ..." if len(summary.few) > 10 else "")
         print(f"  left out  {len(summary.few)} people with fewer images than a group: {shown}")

@@ -74,5 +74,6 @@ def run(args):
 
 
 def _done(args, triplets, labels):
-    print(f"{args.out}: {len(triplets)} of {len(labels)} anchors with {args.negatives} negatives")
+    found = f"{len(triplets)} of {len(labels)} anchors"
+    print(f"{args.out}: {found}, each with {args.negatives} negative(s)")
     return 0
