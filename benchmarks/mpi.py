@@ -90,14 +90,19 @@ def mpirun(ranks, command, folder):
 # --- The curve ------------------------------------------------------------------------------------
 
 
+def write_lenet(folder, steps):
+    folder.mkdir(exist_ok=True)
+    (folder / "net.prototxt").write_text(DATA.format(IMAGES) + LENET)
+    (folder / "solver.prototxt").write_text(
+        f'net: "net.prototxt" base_lr: 0.001 lr_policy: "fixed" max_iter: {steps} '
+        'snapshot_prefix: "bench" solver_mode: CPU display: 1000'
+    )
+
+
 def train_once(ranks, steps):
     """(images a second, MB and ms that an iteration exchanged)."""
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "net.prototxt").write_text(DATA.format(IMAGES) + LENET)
-        Path(folder, "solver.prototxt").write_text(
-            f'net: "net.prototxt" base_lr: 0.001 lr_policy: "fixed" max_iter: {steps} '
-            'snapshot_prefix: "bench" solver_mode: CPU display: 1000'
-        )
+        write_lenet(Path(folder), steps)
         command = [sys.executable, "-m", "caffe_metric", "train", "--solver", "solver.prototxt"]
         out = mpirun(ranks, command, folder)
     rate = float(re.search(r"(\d+) images/s", out)[1])

@@ -3,9 +3,9 @@
 #
 #   tests/systems/two_hosts.sh [FOLDER]
 #
-# As root, after `./run build test`. The wire is a veth pair that exists in the namespaces alone; tc
-# sets its rate and, where the kernel has netem, its delay. FOLDER (build/two_hosts) gets the
-# trainings. mpirun reaches the other host by an agent in the place of ssh.
+# As root, after `./run build test`. The wire exists in the namespaces alone: a veth pair whose rate
+# and delay tc sets, or, where the kernel has no netem, two cards that wire.py joins. FOLDER
+# (build/two_hosts) gets the trainings. mpirun reaches the other host by an agent in the place of ssh.
 set -eu
 
 top=$(cd "$(dirname -- "$0")/../.." && pwd -P)
@@ -14,7 +14,7 @@ python=$top/.venv/bin/python
 one=caffe-metric-1 other=caffe-metric-2 net=10.77.0
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-export PYTHONPATH="$top/python:$top/tests/python${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$top/python:$top/tests/python:$top${PYTHONPATH:+:$PYTHONPATH}"
 
 fail() {
   echo "two_hosts: $1" >&2
@@ -26,13 +26,18 @@ for tool in ip tc unshare mpirun; do
   command -v "$tool" >/dev/null || fail "$tool is missing (iproute2, util-linux, openmpi-bin)"
 done
 
+wire=
 clean() {
+  [ -z "$wire" ] || kill "$wire" 2>/dev/null || :
   ip netns del "$one" 2>/dev/null || :
   ip netns del "$other" 2>/dev/null || :
 }
 trap clean EXIT
 trap 'exit 1' INT TERM
 clean
+
+rm -rf "$folder"
+mkdir -p "$folder"
 
 # --- The wire -------------------------------------------------------------------------------------
 
@@ -41,25 +46,62 @@ for host in "$one" "$other"; do
   ip -n "$host" link set lo up
 done
 ip -n "$one" link add wire type veth peer name wire netns "$other"
+how='a veth pair with netem'
+if tc -n "$one" qdisc add dev wire root netem delay 1ms rate 1gbit 2>/dev/null; then
+  tc -n "$other" qdisc add dev wire root netem delay 1ms rate 1gbit
+else
+  how='no netem in this kernel: cards with tbf, and a process that delays their frames'
+  ip -n "$one" link del wire
+  mkfifo "$folder/wire.ready"
+  python3 "$top/tests/systems/wire.py" 0.001 cm-wire1 cm-wire2 >"$folder/wire.ready" &
+  wire=$!
+  read -r _ <"$folder/wire.ready" || fail 'no network cards can be made (/dev/net/tun)'
+  number=1
+  for host in "$one" "$other"; do
+    ip link set "cm-wire$number" netns "$host" name wire mtu 9000
+    tc -n "$host" qdisc add dev wire root tbf rate 1gbit burst 256kb latency 50ms ||
+      fail 'tc sets neither netem nor tbf'
+    number=$((number + 1))
+  done
+fi
 number=1
-delayed=' and 1 ms'
 for host in "$one" "$other"; do
   ip -n "$host" address add "$net.$number/24" dev wire
   ip -n "$host" link set wire up
-  tc -n "$host" qdisc add dev wire root netem delay 0.5ms rate 1gbit 2>/dev/null || {
-    delayed=' (no netem in this kernel: without its delay)'
-    tc -n "$host" qdisc add dev wire root tbf rate 1gbit burst 256kb latency 50ms ||
-      fail 'tc sets neither netem nor tbf'
-  }
   number=$((number + 1))
 done
-echo "two hosts, 1 Gbit/s$delayed: $(ip netns exec "$one" ping -c 5 -i 0.2 -q "$net.2" 2>/dev/null |
-  sed -n 's/^rtt //p')"
+sleep 1 # the cards find each other
+echo "two hosts, 1 Gbit/s and 1 ms each way ($how)"
+trip=$(ip netns exec "$one" "$python" - "$net.2" "$other" <<'EOF'
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+answer = (
+    "import socket; s = socket.create_server(('', 5005)); print('on', flush=True)\n"
+    "c = s.accept()[0]; c.setsockopt(6, 1, 1)\nwhile b := c.recv(1): c.sendall(b)"
+)
+run = ["ip", "netns", "exec", sys.argv[2], sys.executable, "-c", answer]
+there = subprocess.Popen(run, stdout=subprocess.PIPE)
+there.stdout.readline()
+here, taken = socket.create_connection((sys.argv[1], 5005), 5), []
+here.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+for _ in range(20):
+    began = time.perf_counter()
+    here.sendall(b"x")
+    here.recv(1)
+    taken.append(time.perf_counter() - began)
+print(f"{1000 * statistics.median(taken):.2f}")
+here.close()
+there.wait(5)
+EOF
+) || fail 'the hosts do not reach each other'
+echo "a byte goes there and back in $trip ms"
 
 # --- The hosts ------------------------------------------------------------------------------------
 
-rm -rf "$folder"
-mkdir -p "$folder"
 cat >"$folder/agent" <<EOF
 #!/bin/sh
 # agent HOST COMMAND...: what ssh would do.
@@ -105,6 +147,24 @@ for file in small_iter_40.caffemodel small_iter_40.solverstate; do
   cmp "$folder/near/$file" "$folder/far/$file" || fail "$file is not that of one host"
 done
 echo 'the weights are those of one host, bit for bit'
+
+# --- What the wire costs ----------------------------------------------------------------------------
+
+"$python" - "$folder/lenet" <<'EOF'
+import sys
+from pathlib import Path
+
+from benchmarks.mpi import LENET_PARAMETERS, volume, write_lenet
+
+write_lenet(Path(sys.argv[1]), 30)
+sent = volume(LENET_PARAMETERS, 2)
+print(
+    f"LeNet, by formula: {sent / 1e6:.3g} MB a rank, {8000 * sent / 1e9 + 2:.1f} ms "
+    "on the wire (two ways of 1 ms)"
+)
+EOF
+across "$folder/lenet" >"$folder/lenet.log" 2>&1 || fail "LeNet: see $folder/lenet.log"
+grep -h 'an iteration exchanged' "$folder/lenet.log"
 
 # --- The wire is cut --------------------------------------------------------------------------------
 
