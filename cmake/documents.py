@@ -105,6 +105,10 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
+def is_run(block: Block) -> bool:
+    return block.language in ("sh", "python") and "needs" not in block.attributes
+
+
 # --- What is not run ----------------------------------------------------------------------------
 
 
@@ -183,7 +187,10 @@ def check_command(words: list[str]) -> None:
 
 
 class Sandbox:
-    """A folder in which the blocks of pages are run."""
+    """A folder in which the blocks of pages are run.
+
+    `examples`, `cmake` and .venv are the project's; `caffe` is Caffe's source where it is at hand.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -249,7 +256,7 @@ def run_pages(chosen: list[Path], folder: Path, write: bool = False) -> list[str
         printed, changes = None, []
         for block in blocks(page):
             try:
-                if block.language in ("sh", "python") and "needs" not in block.attributes:
+                if is_run(block):
                     check(block)
                     printed = sandbox.run(block)
                 elif block.language == "output" and printed is not None:

@@ -107,7 +107,8 @@ def lay_out(tree: Path, pages: Path) -> None:
     for number, (title, modules) in enumerate(API.items(), 1):
         parts = [f"::: {name}" for pattern in modules for name in module_names(tree, pattern)]
         _put(pages / f"api/{number}.md", "\n\n".join([f"# {title}", *parts]) + "\n")
-    _put(pages / "assets/iframe-worker.js", (HERE / "iframe-worker.js").read_text())
+    for name in ("iframe-worker.js", "extra.css"):
+        _put(pages / "assets" / name, (HERE / name).read_text())
 
 
 def linked(tree: Path, source: Path, pages: Path) -> str:

@@ -34,7 +34,7 @@ def has_runs(page):
         found = documents.blocks(page)
     except documents.Fault:  # of which the first test tells
         return False
-    return any(b.language in ("sh", "python") and "needs" not in b.attributes for b in found)
+    return any(map(documents.is_run, found))
 
 
 def name(page):
