@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
 import sys
-from pathlib import Path
 
+import numpy as np
 import pytest
 from caffe_metric.support import paths
 from harness import need
+from PIL import Image
 
 TOOL = paths.tree() / "cmake" / "documents.py"
 if not TOOL.is_file():
@@ -19,6 +21,7 @@ documents = importlib.import_module("documents")
 
 PAGES = documents.pages()
 WALK = documents.walk()
+PICTURES = documents.ROOT / "docs" / "pictures"
 # Why a block is not run; its commands' arguments, files and syntax are checked all the same.
 REASONS = {
     "minutes": "a build, a whole training, a download",
@@ -162,9 +165,26 @@ def test_reasons_are_in_use():
 
 
 def test_pictures_are_small_and_tell_their_command():
-    found = list((documents.ROOT / "docs").rglob("*.png"))
-    assert found
     texts = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    for path in found:
+    tools = {tool.stem for tool in (TOOL.parent / "pictures").glob("*.py")}
+    assert all(f"cmake/pictures/{tool}.py" in texts for tool in tools)
+    for path in PICTURES.iterdir():
         assert path.stat().st_size < 150_000, path
-        assert Path(path).name in texts
+        assert f"pictures/{path.name}" in texts
+
+
+@pytest.mark.slow
+def test_pictures_of_losses_are_made_by_their_command(tmp_path):
+    pytest.importorskip("matplotlib")
+    tool = TOOL.parent / "pictures" / "losses.py"
+    subprocess.run([sys.executable, tool, tmp_path], check=True, capture_output=True)
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {path.name for path in PICTURES.iterdir()} - {"demo.png"}
+    for name in made:
+        new, kept = (
+            np.asarray(Image.open(folder / name).convert("L"), float)
+            for folder in (tmp_path, PICTURES)
+        )
+        # The same picture but for the dots of a rounding.
+        assert new.shape == kept.shape
+        assert np.mean(np.abs(new - kept) > 64) < 0.01, name
