@@ -295,7 +295,7 @@ def alike(expected: str, printed: str) -> bool:
     wanted, got = (
         [
             re.sub(rf"{NUMBER.pattern} ?(?={UNITS})", "~ ", line.rstrip())
-            for line in text.splitlines()
+            for line in text.rstrip().splitlines()
         ]
         for text in (expected, printed)
     )
@@ -334,7 +334,8 @@ def main(arguments=None) -> int:
     for group in filter(None, groups):
         with tempfile.TemporaryDirectory() as folder:
             faults += run_pages(group, Path(folder), args.write)
-    print(*faults, sep="\n", file=sys.stderr)
+    for fault in faults:
+        print(fault, file=sys.stderr)
     return 1 if faults else 0
 
 

@@ -79,10 +79,10 @@ def main(arguments=None) -> int:
             text=True,
             check=False,
         )
-    faults = [line for line in done.stderr.splitlines() if line.startswith(("WARNING", "ERROR"))]
     if done.returncode:
-        print("\n".join(faults or [done.stderr]), file=sys.stderr)
-        print("error: the site is not whole: see its warnings", file=sys.stderr)
+        said = done.stderr.strip().splitlines()
+        faults = [line for line in said if line.startswith(("WARNING", "ERROR"))] or said[-1:]
+        print(*faults, f"error: {faults[0]} ({len(faults)} such)", sep="\n", file=sys.stderr)
         return 1
     hosts = foreign_hosts(out)
     if hosts:
