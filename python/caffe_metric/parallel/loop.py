@@ -20,6 +20,7 @@ from caffe_metric.nets import roles
 from caffe_metric.parallel import agreement, dealing
 from caffe_metric.parallel.merging import Merging
 from caffe_metric.parallel.ranks import join, leave
+from caffe_metric.parallel.speaking import last_to_speak
 from caffe_metric.parallel.world import START_SECONDS, World
 from caffe_metric.support.errors import UserError
 from caffe_metric.training import extras
@@ -33,14 +34,15 @@ def train(job, events, asked) -> None:
     """A rank's part of a training, from MPI's start to its end. Raises UserError."""
     ranks = join(World(job.rank, job.ranks), max(job.timeout, START_SECONDS))
     events(joined=True)
-    mine = agreement.describe(job.solver, read_plan(job.solver))
-    agreement.compare(ranks, mine)
-    loop = ParallelLoop(_share_job(job, ranks), events, asked, ranks)
-    ranks.meet()
-    ranks.timeout = job.timeout
-    loop.run()
-    ranks.doing = "ending"
-    leave()
+    with last_to_speak(ranks):
+        mine = agreement.describe(job.solver, read_plan(job.solver))
+        agreement.compare(ranks, mine)
+        loop = ParallelLoop(_share_job(job, ranks), events, asked, ranks)
+        ranks.meet()
+        ranks.timeout = job.timeout
+        loop.run()
+        ranks.doing = "ending"
+        leave()
 
 
 def _share_job(job, ranks):
