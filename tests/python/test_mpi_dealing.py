@@ -95,6 +95,11 @@ def test_batches_of_ranks_are_those_of_one(tmp_path, workers):
             'bottom: "x" }',
             r"layer 'l' \(TripletLoss\) reads rows in groups",
         ),
+        (
+            'layer { name: "d" type: "HDF5Data" } layer { type: "Slice" slice_param { axis: 0 } } '
+            'layer { name: "l" type: "TripletLoss" bottom: "a" bottom: "p" bottom: "n" }',
+            r"layer 'l' \(TripletLoss\) reads rows in groups",
+        ),
         ('layer { name: "d" type: "WindowData" }', r"layer 'd' \(WindowData\) gives every rank"),
     ],
 )
@@ -106,6 +111,9 @@ def test_rows_that_cannot_be_dealt_out(text, says):
 def test_groups_of_identity_data_are_dealt_out(tmp_path):
     text = IDENTITY % (8, 0) + 'layer { name: "l" type: "RankHardLoss" bottom: "x" bottom: "y" }'
     dealing.check(layers(text))
+    columns = 'layer { name: "d" type: "Data" } layer { type: "Slice" } '
+    triplets = 'layer { name: "l" type: "TripletLoss" bottom: "a" bottom: "p" bottom: "n" }'
+    dealing.check(layers(columns + triplets))
 
 
 class Net:

@@ -20,6 +20,8 @@ FEATURES, CLASSES = 5, 11
 class Part:
     """A layer with a rank's share of the classes."""
 
+    SHARDED = True
+
     def __init__(self, ranks, values=None):
         self.first, last = (CLASSES * r // ranks.size for r in (ranks.rank, ranks.rank + 1))
         self.weights, self.history = np.zeros((2, last - self.first, FEATURES), np.float32)

@@ -95,6 +95,8 @@ def test_it_is_for_training_alone(tmp_path):
 class Part:
     """A layer of one of several ranks."""
 
+    SHARDED = True
+
     def __init__(self, first, last):
         self.first, self.rate = first, 0.1
         self.weights = np.zeros((last - first, FEATURES), np.float32)

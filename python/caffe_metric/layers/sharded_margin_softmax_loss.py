@@ -39,6 +39,8 @@ class ShardedMarginSoftmaxLossLayer(MarginSoftmaxLossLayer):
     ignore_label; without triplet, keep_logits and persist_iteration.
     """
 
+    SHARDED = True
+
     def configure(self, bottom, top):
         p = self.parameters
         if self.phase != TRAIN:

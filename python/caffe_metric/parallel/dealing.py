@@ -24,10 +24,11 @@ def check(layers) -> None:
                 f"layer '{layer.name}' ({layer.type}) gives every rank the same rows: read them "
                 "with IdentityData, Data, ImageData or HDF5Data"
             )
+    sliced = any(layer.type == "Slice" and not layer.slice_param.axis for layer in layers)
     for layer in layers:
         kind = roles.kind(layer)
-        grouped = kind == "RankHardLoss" or (kind == "TripletLoss" and len(layer.bottom) == 1)
-        if grouped and readers:
+        by_place = len(layer.bottom) == 1 or (len(layer.bottom) > 2 and sliced)
+        if readers and (kind == "RankHardLoss" or (kind == "TripletLoss" and by_place)):
             raise UserError(
                 f"layer '{layer.name}' ({kind}) reads rows in groups, but layer "
                 f"'{readers[0].name}' ({readers[0].type}) deals them out to the ranks one by one: "

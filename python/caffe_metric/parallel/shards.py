@@ -1,8 +1,8 @@
 """Weights that layers keep outside of Caffe's blobs, each rank its share: files of them.
 
-A layer that does so has `first`, the number of its first row, `weights` and `history`, arrays of
-its rows, and `rate`. A file is an .npy of [2, C, K]: the weights of all C rows, and their momentum;
-any number of ranks goes on from it.
+A layer that does so says SHARDED, and has `first`, the number of its first row, `weights` and
+`history`, arrays of its rows, and `rate`. A file is an .npy of [2, C, K]: the weights of all C
+rows, and their momentum; any number of ranks goes on from it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Shards:
 
     def __init__(self, net, ranks):
         layers = zip(net._layer_names, net.layers)
-        self._layers = {name: layer for name, layer in layers if hasattr(layer, "history")}
+        self._layers = {name: layer for name, layer in layers if getattr(layer, "SHARDED", 0)}
         self._ranks = ranks
 
     def __bool__(self):
