@@ -19,6 +19,7 @@ pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 import training_nets as nets
 from caffe_metric.parallel import agreement, world
 from caffe_metric.support.errors import UserError
+from caffe_metric.training import process as training_process
 from caffe_metric.training import snapshots
 from caffe_metric.training.solver import read_plan
 from mpi_case import TRAIN, finish, need_mpi, start, train
@@ -117,11 +118,11 @@ def ends(process, folder):
 def test_a_rank_that_dies_or_stops_ends_the_training(tmp_path, number, says):
     need_mpi()
     folder = nets.write(tmp_path / "small", NET, snapshot=5, max_iter=1000000)
-    process = start(2, folder, *TRAIN, "--timeout", "4")
-    when_under_way(process, folder)
+    training = start(2, folder, *TRAIN, "--timeout", "4")
+    when_under_way(training, folder)
     for pid in workers(folder, 1):
         os.kill(pid, number)
-    assert re.search(says, ends(process, folder))
+    assert re.search(says, ends(training, folder))
 
 
 @pytest.mark.slow
@@ -208,6 +209,17 @@ def test_what_ranks_have_in_common(tmp_path, monkeypatch):
     differ = [name for name in one if one[name] != file[name]]
     assert differ == ["file data.lmdb (layer 'data')"]
     assert " bytes, " in one[differ[0]]
+
+
+def test_ranks_that_do_not_come_are_not_waited_for_longer(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_process, "START_SECONDS", 0.1)
+    folder = nets.write(tmp_path / "small", NET)
+    training = training_process.Training(
+        "solver.prototxt", folder=folder, world=world.World(0, 2), timeout=0.1
+    )
+    with training, pytest.raises(UserError, match="the other ranks did not come in 0.1 s"):
+        while not training.poll():
+            time.sleep(0.01)
 
 
 @pytest.mark.slow
