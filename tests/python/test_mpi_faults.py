@@ -215,7 +215,7 @@ def test_ranks_that_do_not_come_are_not_waited_for_longer(tmp_path, monkeypatch)
     monkeypatch.setattr(training_process, "START_SECONDS", 0.1)
     folder = nets.write(tmp_path / "small", NET)
     training = training_process.Training(
-        "solver.prototxt", folder=folder, world=world.World(0, 2), timeout=0.1
+        "solver.prototxt", folder / "log", folder=folder, world=world.World(0, 2), timeout=0.1
     )
     with training, pytest.raises(UserError, match="the other ranks did not come in 0.1 s"):
         while not training.poll():
