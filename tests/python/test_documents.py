@@ -164,6 +164,18 @@ def test_reasons_are_in_use():
     assert set(documents.not_run(PAGES)) <= set(REASONS)
 
 
+def test_every_loss_stands_beside_its_picture():
+    from caffe_metric import suite
+
+    text = (documents.ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    parts = dict(re.findall(r"^### (.+)\n((?:(?!^##).*\n)*)", text, re.MULTILINE))
+    for row in suite.NATIVE:
+        if row.loss:
+            part = next(part for title, part in parts.items() if row.type in title)
+            for what in ("](pictures/", "$$", "**When**", "**While training**", "**Cost**"):
+                assert what in part, (row.type, what)
+
+
 def test_pictures_are_small_and_tell_their_command():
     texts = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     tools = {tool.stem for tool in (TOOL.parent / "pictures").glob("*.py")}
