@@ -182,6 +182,32 @@ def test_the_scale_grows_with_the_classes():
     assert scales[3:] == [64, 64]
 
 
+@pytest.mark.parametrize(
+    ("options", "rates"),
+    [
+        (("--iterations", "400"), [0.003, 0.0009]),
+        (("--iterations", "400", "--rate", "0.02"), [0.02, 0.006]),
+        (("--iterations", "400", "--classes", "15"), [0.005, 0.0025]),
+        (("--iterations", "400", "--classes", "30"), [0.01, 0.01]),
+        (("--iterations", "4000", "--classes", "900"), [0.01, 0.0025]),
+        (("--iterations", "90000", "--classes", "900"), [0.01, 0.001]),
+    ],
+)
+def test_few_classes_and_second_stages_learn_slowly(data, command, options, rates):
+    folder = write_preset(command, data, "arcface", *options)
+    found = [
+        float(re.search("base_lr: (.*)", (folder / name).read_text())[1])
+        for name in ("1_solver.prototxt", "solver.prototxt")
+    ]
+    assert found == pytest.approx(rates)
+
+
+def test_only_an_annealed_lambda_is_shown(data, command):
+    for name in ("arcface", "a-softmax"):
+        text = (write_preset(command, data, name) / "net.prototxt").read_text()
+        assert ('top: "lambda"' in text) == (name == "a-softmax")
+
+
 def test_trunks_of_training_nets(data, tmp_path):
     """Data, losses and heads go; the embedding is what the head reads."""
     plain = read_trunk(data / "trunk.prototxt")

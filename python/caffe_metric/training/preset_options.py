@@ -6,7 +6,7 @@ import numpy as np
 
 from caffe_metric.support.arguments import finite, numbers, positive
 from caffe_metric.support.errors import UserError
-from caffe_metric.training.presets import Task, default_iterations, write
+from caffe_metric.training.presets import RATE, Task, default_iterations, pace, write
 from caffe_metric.training.trunks import read_trunk
 
 
@@ -18,7 +18,9 @@ def add_options(parser, required):
     parser.add_argument("--embedding", metavar="BLOB", help="where the trunk ends")
     parser.add_argument("--iterations", type=positive, metavar="N", help="(20 epochs)")
     parser.add_argument("--batch", type=positive, metavar="N", default=64)
-    parser.add_argument("--rate", type=finite, metavar="LR", default=0.01, help="base_lr (0.01)")
+    parser.add_argument(
+        "--rate", type=finite, metavar="LR", help="base_lr (0.01, less of few classes)"
+    )
     parser.add_argument("--scale", type=finite, metavar="S", help="of pixels, e.g. 0.0078125")
     parser.add_argument("--mean", type=numbers, metavar="M[,M,M]", help="subtracted from pixels")
     parser.add_argument("--mirror", action="store_true", help="mirror images at random")
@@ -39,7 +41,8 @@ def write_files(name, args):
         trunk.picture["mirror"] = True
     classes, images = _count(source, args.classes)
     iterations = args.iterations or default_iterations(images, args.batch)
-    task = Task(source, classes, images, iterations, args.batch, args.rate)
+    rate = RATE * pace(classes) if args.rate is None else args.rate
+    task = Task(source, classes, images, iterations, args.batch, rate)
     print(f"{source}: {classes} classes, {images} images")
     written = write(name, trunk, task, args.folder)
     for solver, text in written:

@@ -1,7 +1,8 @@
 """Nets and solvers for the known ways to train, written from a trunk.
 
 A preset fits margin, scale, lambda and rate to the number of classes and iterations, so that a net
-of ten people and 400 iterations trains as well as one of ten thousand and 200,000.
+of ten people and 400 iterations trains as well as one of ten thousand and 200,000. What fits few
+classes was chosen on classes held out of those that are trained: docs/training.md.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from caffe_metric.training import trunks
 
 # Of identities with fewer images an image comes twice in a batch.
 IMAGES = 4
+RATE = 0.01  # of thirty classes and more
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is trained: the classes and images of the source, iterations, images a batch."""
+    """What is trained: the classes and images of the source, iterations, images a batch.
+
+    rate: base_lr of a stage that starts anew.
+    """
 
     source: str
     classes: int
@@ -35,13 +40,22 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A part of a training: its head, its batches, its share of the iterations and of the rate."""
+    """A part of a training: its head, its batches, its share of the iterations.
+
+    further: it goes on with the weights of a stage before.
+    """
 
     name: str
     head: Callable[[Task, int], str]
     by_identity: bool = False
     share: float = 1.0
-    rate: float = 1.0
+    further: bool = False
+
+    def rate(self, task) -> float:
+        """base_lr; it falls to 0 within the stage."""
+        if not self.further:
+            return task.rate
+        return task.rate * pace(task.classes) * min(1.0, max(0.1, 1000 / task.iterations))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +71,7 @@ class Preset:
 
 def _softmax(task, iterations):
     return f"""
-layer {{ name: "classes" type: "InnerProduct" bottom: "{task.embedding}" top: "logits"
+layer {{ name: "softmax_classes" type: "InnerProduct" bottom: "{task.embedding}" top: "logits"
   param {{ lr_mult: 1 decay_mult: 1 }} param {{ lr_mult: 2 decay_mult: 0 }}
   inner_product_param {{ num_output: {task.classes} weight_filler {{ type: "xavier" }} }} }}
 layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "logits" bottom: "label" top: "loss" }}
@@ -65,19 +79,21 @@ layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "logits" bottom: "label" t
 
 
 def _triplet(task, iterations):
+    margin = 0.2 * margin_share(task.classes)
     return f"""
 layer {{ name: "norm" type: "Norm" bottom: "{task.embedding}" top: "unit" }}
 layer {{ name: "loss" type: "TripletLoss" bottom: "unit" bottom: "label"
   top: "loss" top: "active" top: "d_ap" top: "d_an"
-  triplet_loss_param {{ margin: 0.2 mining: SEMIHARD }} }}
+  triplet_loss_param {{ margin: {margin:.3g} mining: SEMIHARD }} }}
 """
 
 
-def _margin(task, settings, frozen=False):
+def _margin(task, settings, frozen=False, annealed=True):
     rate = "param { lr_mult: 0 decay_mult: 0 }" if frozen else "param { lr_mult: 1 decay_mult: 1 }"
+    shown = 'top: "lambda" ' if annealed else ""
     return f"""
 layer {{ name: "classes" type: "MarginInnerProduct" bottom: "{task.embedding}" bottom: "label"
-  top: "logits" top: "lambda" {rate} param {{ lr_mult: 0 decay_mult: 0 }}
+  top: "logits" {shown}{rate} param {{ lr_mult: 0 decay_mult: 0 }}
   margin_inner_product_param {{ num_output: {task.classes} weight_filler {{ type: "xavier" }}
     {settings} }} }}
 layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "logits" bottom: "label" top: "loss" }}
@@ -91,6 +107,15 @@ def margin_share(classes: int) -> float:
     for those that are not seen: a large margin draws each to a point.
     """
     return min(1.0, max(0.2, 0.2 + 0.4 * math.log10(classes / 10)))
+
+
+def pace(classes: int) -> float:
+    """How much of the rate so many classes can bear: C / 30, at least 0.3 and at most all of it.
+
+    Few classes are soon told apart; a net that goes on at a high rate unlearns what it need not
+    know of them, which is what tells others apart.
+    """
+    return min(1.0, max(0.3, classes / 30))
 
 
 def _least(task):
@@ -109,8 +134,10 @@ def _a_softmax(task, iterations):
 
 
 def _atl(task, iterations):
+    """The weights are unit features of samples: at unit length features meet them, too."""
+    scale = min(64.0, 2 * scale_of(task.classes))
     settings = f"type: QUADRUPLE {_lambda(task, iterations)} triplet: true semihard: true"
-    return _margin(task, settings, frozen=True)
+    return _margin(task, f"{settings}\n    normalize_features: true scale: {scale:g}", frozen=True)
 
 
 def _atl_second(task, iterations):
@@ -121,21 +148,27 @@ def _atl_second(task, iterations):
 
 
 def scale_of(classes: int) -> float:
-    """The scale of normalised logits: 16 to 64, and in between four times that of AdaCos.
+    """The scale of normalised logits: 8 to 64, and in between four times AdaCos's, of which few
+    classes bear the same share as of the margin.
 
     AdaCos's is sqrt(2) ln(C - 1), for no margin (Zhang et al. 2019, eq. 12).
     """
-    return round(min(64.0, max(16.0, 4 * math.sqrt(2) * math.log(max(2, classes - 1)))), 1)
+    published = 4 * math.sqrt(2) * math.log(max(2, classes - 1))
+    return round(min(64.0, max(8.0, published * margin_share(classes))), 1)
+
+
+def _additive(task, name, published):
+    margin, scale = published * margin_share(task.classes), scale_of(task.classes)
+    settings = f"normalize_features: true scale: {scale:g} {name}: {margin:.3g}"
+    return _margin(task, settings, annealed=False)
 
 
 def _arcface(task, iterations):
-    margin, scale = 0.5 * margin_share(task.classes), scale_of(task.classes)
-    return _margin(task, f"normalize_features: true scale: {scale:g} angular_margin: {margin:.3g}")
+    return _additive(task, "angular_margin", 0.5)
 
 
 def _cosface(task, iterations):
-    margin, scale = 0.35 * margin_share(task.classes), scale_of(task.classes)
-    return _margin(task, f"normalize_features: true scale: {scale:g} cosine_margin: {margin:.3g}")
+    return _additive(task, "cosine_margin", 0.35)
 
 
 PRESETS = {
@@ -145,7 +178,7 @@ PRESETS = {
     "atl-step": Preset(
         (
             Stage("a-softmax", _a_softmax, share=0.6),
-            Stage("atl", _atl_second, by_identity=True, share=0.4, rate=0.1),
+            Stage("atl", _atl_second, by_identity=True, share=0.4, further=True),
         ),
         "angular triplet loss by steps: A-Softmax, then its weights as samples, semi-hard",
     ),
@@ -156,12 +189,24 @@ PRESETS = {
     "softmax-then-triplet": Preset(
         (
             Stage("softmax", _softmax, share=0.5),
-            Stage("triplet", _triplet, by_identity=True, share=0.5, rate=0.1),
+            Stage("triplet", _triplet, by_identity=True, share=0.5, further=True),
         ),
         "softmax, then triplets mined in batches by identity (Parkhi et al. 2015)",
     ),
-    "arcface": Preset((Stage("arcface", _arcface),), "ArcFace (Deng et al. 2019)"),
-    "cosface": Preset((Stage("cosface", _cosface),), "CosFace (Wang et al. 2018)"),
+    "arcface": Preset(
+        (
+            Stage("softmax", _softmax, share=0.5),
+            Stage("arcface", _arcface, share=0.5, further=True),
+        ),
+        "softmax, then ArcFace (Deng et al. 2019)",
+    ),
+    "cosface": Preset(
+        (
+            Stage("softmax", _softmax, share=0.5),
+            Stage("cosface", _cosface, share=0.5, further=True),
+        ),
+        "softmax, then CosFace (Wang et al. 2018)",
+    ),
     "softmax": Preset((Stage("softmax", _softmax),), "softmax alone: the baseline"),
 }
 
@@ -176,7 +221,7 @@ layer {{ name: "train_data" type: "Python" top: "{blob}" top: "label" include {{
 """
 SOLVER = """net: {net}
 type: "SGD"
-base_lr: {rate:g}
+base_lr: {rate:.3g}
 momentum: 0.9
 weight_decay: 0.0005
 lr_policy: "poly"
@@ -210,7 +255,7 @@ def write(preset: str, trunk: trunks.Trunk, task: Task, folder) -> list[tuple[Pa
         prefix = folder / stage.name
         settings = SOLVER.format(
             net=_quoted(net),
-            rate=task.rate * stage.rate,
+            rate=stage.rate(task),
             iterations=iterations,
             display=max(1, min(100, iterations // 50)),
             snapshot=max(1, iterations // 4),

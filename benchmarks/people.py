@@ -1,0 +1,89 @@
+"""What the presets reach on people that no net has seen: a table of docs/faces.md.
+
+    .venv/bin/python -m benchmarks.people [--iterations 400] [--seeds 1,2,3]
+
+Drawn people (examples/10_faces/draw_people.py), 46 x 56 and gray: 30 of 10 images are trained, in
+batches of 60, and verified are all pairs of the images of 40 others; raw pixels beside. Each seed
+draws people anew. The settings of the presets were chosen on the people of seed 11.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from caffe_metric.data.conversion import convert, keep_classes
+from caffe_metric.data.identity.source import open_images
+from caffe_metric.data.picture import Picture
+from caffe_metric.data.sources import open_source
+from caffe_metric.evaluation.extraction import extract
+from caffe_metric.training.presets import PRESETS
+
+from benchmarks import presets
+
+FOLDER = Path("build/people")
+DRAW = Path(__file__).resolve().parent.parent / "examples/10_faces/draw_people.py"
+TRAINED, MEASURED, BATCH = 30, 40, 60
+OPTIONS = ["--mean", "127.5", "--scale", "0.0078125", "--batch", str(BATCH)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--iterations", type=int, default=400)
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--presets", default=",".join(PRESETS))
+    args = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    seeds = args.seeds.split(",")
+    for seed in seeds:
+        prepare(seed)
+    print(f"{'raw pixels':22}{presets.row([of_pixels(seed) for seed in seeds])}", flush=True)
+    for name in args.presets.split(","):
+        found = [measure(train(name, args.iterations, seed), seed) for seed in seeds]
+        print(f"{name:22}{presets.row(found)}", flush=True)
+
+
+def database(seed, what):
+    return FOLDER / f"{what}_{seed}.lmdb"
+
+
+def prepare(seed):
+    drawn = FOLDER / f"drawn_{seed}"
+    people = ["--people", str(TRAINED + MEASURED), "--seed", seed]
+    subprocess.run([sys.executable, str(DRAW), str(drawn), *people], check=True)
+    source = open_source(drawn, picture=Picture(gray=True))
+    others = range(TRAINED, TRAINED + MEASURED)
+    convert(keep_classes(source, exclude=others), database(seed, "train"), force=True)
+    convert(keep_classes(source, include=others), database(seed, "unseen"), force=True)
+
+
+def train(name, iterations, seed):
+    """The folder of a finished training."""
+    folder, trunk = FOLDER / f"{name}_{iterations}_{seed}", FOLDER / "trunk.prototxt"
+    text = presets.TRUNK.format(presets.convolutions(), "conv2")
+    trunk.write_text(text.replace("dim: 28 dim: 28", "dim: 56 dim: 46"))
+    data = ["--data", str(database(seed, "train")), "--iterations", str(iterations)]
+    presets.run("preset", name, "--trunk", str(trunk), *data, *OPTIONS, "-o", str(folder))
+    for solver in sorted(folder.glob("*solver.prototxt")):
+        presets.run("train", "--solver", str(solver), "--seed", seed, "--threads", "1")
+    return folder
+
+
+def measure(folder, seed):
+    """The AUC of the people that were not trained."""
+    net, model = str(folder / "net.prototxt"), presets.model_of(folder)
+    found = extract(net, model, str(database(seed, "unseen")), "embedding")
+    return presets.auc(found[0], found[1])
+
+
+def of_pixels(seed):
+    source = open_images(database(seed, "unseen"))
+    images = [source.load(k).ravel() for k in range(len(source.labels))]
+    return presets.auc(np.stack(images).astype(np.float32), source.labels)
+
+
+if __name__ == "__main__":
+    main()
