@@ -4,7 +4,7 @@
 
 Drawn people (examples/10_faces/draw_people.py), 46 x 56 and gray: 30 of 10 images are trained, in
 batches of 60, and verified are all pairs of the images of 40 others; raw pixels beside. Each seed
-draws people anew. The settings of the presets were chosen on the people of seed 11.
+draws people anew; the settings of the presets were chosen on the people of another.
 """
 
 from __future__ import annotations
