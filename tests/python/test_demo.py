@@ -6,6 +6,7 @@ trainings, to see that everything fits together and that nothing is done twice.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -14,10 +15,10 @@ import numpy as np
 import pytest
 from caffe_metric import lint
 from caffe_metric.data.lmdb_file import lmdb_names
-from caffe_metric.demo import choice, recipes
+from caffe_metric.demo import choice, recipes, tables
 from caffe_metric.demo.databases import TEST, make_databases
 from caffe_metric.demo.images import FASHION_FOLDER, UNSEEN, load_images
-from caffe_metric.demo.measure import measure
+from caffe_metric.demo.measure import Measured, measure
 from caffe_metric.demo.neighbours import COUNT, neighbours_html, query_rows
 from caffe_metric.demo.recipes import EXAMPLES
 from caffe_metric.support import paths
@@ -102,15 +103,16 @@ def test_lint_has_nothing_to_say_of_the_losses(recipe, tmp_path):
     assert found == []
 
 
-def test_parameters_are_chosen_without_test_images_and_unseen_classes(digits):
-    split = choice.split(digits)
+@pytest.mark.parametrize("unseen", choice.PLAY_UNSEEN, ids=str)
+def test_parameters_are_chosen_without_test_images_and_unseen_classes(digits, unseen):
+    split = choice.split(digits, unseen)
     known = set(range(10)) - set(UNSEEN)
     assert set(split.test.labels) == known
-    assert set(split.train.labels) == known - set(choice.PLAYS_UNSEEN)
+    assert set(split.train.labels) == known - set(unseen)
     names = [*split.train.names, *split.test.names]
     assert len(names) == len(set(names))
     assert set(names) <= set(digits.train.names)
-    assert set(split.test.labels[split.unseen()]) == set(choice.PLAYS_UNSEEN)
+    assert set(split.test.labels[split.unseen()]) == set(unseen)
 
 
 def test_candidates_change_what_they_say():
@@ -121,6 +123,22 @@ def test_candidates_change_what_they_say():
     nets = {recipe.name: recipe.net for recipe in known}
     assert any(one.net == nets["circle"] for one in made)
     assert all(f"max_iter: {choice.ITERATIONS}" in one.solver for one in made)
+    # lambda falls as far as in all iterations.
+    whole = re.search(r"max_iter: (\d+)", recipes.examples(root)[0].solver)[1]
+    margin = next(one for one in made if one.name == "margin_0")
+    before, after = (
+        float(re.search(r"\bgamma: (\S+)", net)[1]) for net in (nets["margin"], margin.net)
+    )
+    assert after * choice.ITERATIONS == pytest.approx(before * int(whole))
+
+
+def test_tables_have_means_and_ranges_over_the_runs():
+    made = [Measured(0.8 + step, 0, 0.6 + step, 0.1, None, None) for step in (0, 0.03)]
+    lines = tables.of_seeds({"one": made}).splitlines()
+    assert lines[1].split() == [
+        *["one", "0.815", "(0.800-0.830)", "0.615", "(0.600-0.630)", "0.100", "(0.100-0.100)"]
+    ]
+    assert tables.of_candidates({"one": made}).splitlines()[1].split()[-1] == "0.7150"
 
 
 def test_the_baseline_is_compared_with_the_three():
@@ -177,3 +195,19 @@ def test_the_whole_on_the_digits(root, capsys, monkeypatch):
     solver.write_text(solver.read_text().replace("base_lr: 0.001", "base_lr: 0.002"))
     demo(recipes.compared(root), folder, "/no/such/folder")
     assert capsys.readouterr().out.count("from an earlier run") == 2
+
+
+@pytest.mark.slow
+def test_several_seeds_on_the_digits(root):
+    pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
+    from caffe_metric.demo.__main__ import with_seeds
+
+    folder = root / "where it is told"
+    args = argparse.Namespace(images="/no/such/folder", seeds=[1, 2], force=False, together=2)
+    table = with_seeds(recipes.examples(root)[:1], folder, args)
+    noted = json.loads((folder / "seeds.json").read_text())
+    assert list(noted) == ["1", "2"]
+    assert noted["1"]["pixels"] == noted["2"]["pixels"]
+    assert noted["1"]["triplet"] != noted["2"]["triplet"]
+    mean = (noted["1"]["triplet"]["unseen_auc"] + noted["2"]["triplet"]["unseen_auc"]) / 2
+    assert float(table.splitlines()[2].split()[3]) == pytest.approx(mean, abs=1e-3)

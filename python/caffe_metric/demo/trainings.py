@@ -1,4 +1,4 @@
-"""The trainings, three side by side, each with one BLAS thread: two cores are best used so."""
+"""The trainings, some side by side, each with one BLAS thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from caffe_metric.training.log import read_log
 from caffe_metric.training.process import Training, caffe_tool
 from caffe_metric.training.solver import Plan, read_plan
 
-TOGETHER = 3
+TOGETHER = 3  # two cores are best used so
 
 
 @dataclasses.dataclass
@@ -34,13 +34,13 @@ class Trained:
     warnings: list
 
 
-def train_all(recipes, folder, databases, seed=None, force=False, progress=None):
+def train_all(recipes, folder, databases, seed=None, force=False, progress=None, together=TOGETHER):
     """Trains what is not trained already. Returns {name: Trained}.
 
     recipes: of recipes.py; folder: for nets, logs, models and notes; databases: {name:
     fingerprint}, of those in that folder.
     seed: instead of the solver files' random_seed. A training is used again if its solver, net,
-    data and Caffe are the same as then. Raises UserError.
+    data and Caffe are the same as then. together: so many at a time. Raises UserError.
     """
     jobs = [_Job(recipe, folder.resolve(), databases, seed) for recipe in recipes]
     missing = [job for job in jobs if force or not job.is_done()]
@@ -48,7 +48,7 @@ def train_all(recipes, folder, databases, seed=None, force=False, progress=None)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(progress or Progress())
         while waiting or running:
-            while waiting and len(running) < TOGETHER:
+            while waiting and len(running) < together:
                 running.append(waiting.pop(0))
                 running[-1].start(stack)
             for job in [job for job in running if job.training.poll()]:
