@@ -11,9 +11,9 @@
 //   SQUARED_L2  ||x - y||^2
 //   L2          ||x - y||
 //   LP          (sum_k |x_k - y_k + eps|^p)^(1/p)
-//   COSINE      1 - x . y / (||x|| ||y||); 1 where a norm is 0
+//   COSINE      1 - x' . y', with x' = x / ||x||, or 0 of a row of zeros
 //
-// and what other losses over a batch measure, with x' = x / ||x||, or 0:
+// and what other losses over a batch measure:
 //
 //   UNIT_L2     ||x' - y'||
 //   SIMILARITY  x' . y'
@@ -53,12 +53,11 @@ struct Metric {
   T eps;  // LP
 };
 
-// COSINE sums three things over the elements, the others one.
 template <typename T>
 struct DistanceSums {
-  T sum;  // of the terms; COSINE: x . y
-  T xx;   // COSINE: ||x||^2
-  T yy;   // COSINE: ||y||^2
+  T sum;  // of the terms; COSINE: x' . y'
+  T x;    // COSINE: 1 / ||x||, 0 of a row of zeros
+  T y;    // COSINE: of ||y||
 };
 
 // x^p for x >= 0.
@@ -76,9 +75,14 @@ template <typename T>
 CAFFE_METRIC_HD T distance_term(const Metric<T>& metric, T x, T y) {
   const T difference = x - y;
   if (metric.distance != LP) {
-    return metric.distance == COSINE ? x * y : difference * difference;
+    return difference * difference;
   }
   return power<T>(std::fabs(difference + metric.eps), metric.p);
+}
+
+template <typename T>
+CAFFE_METRIC_HD T inverse_or_zero(T norm) {
+  return norm > 0 ? 1 / norm : T(0);
 }
 
 template <typename T>
@@ -92,36 +96,34 @@ CAFFE_METRIC_HD T distance_of(const Metric<T>& metric,
     case LP:
       return root(sums.sum, metric.p);
     default:
-      break;
+      return 1 - sums.sum;
   }
-  const T norms = std::sqrt(sums.xx) * std::sqrt(sums.yy);
-  return norms == 0 ? T(1) : 1 - sums.sum / norms;
 }
 
-// dx_k = difference * f(x_k - y_k) + cross * y_k + x * x_k and
-// dy_k = -difference * f(x_k - y_k) + cross * x_k + y * y_k,
-// f the identity, for LP sign(u) |u|^(p-1) of u = x_k - y_k + eps.
+// dx_k = slope * f(x_k - y_k) and dy_k = -dx_k, f the identity, for LP
+// sign(u) |u|^(p-1) of u = x_k - y_k + eps; COSINE, with the cosine as slope,
+// dx_k = x * (slope * x'_k - y'_k) and dy_k = y * (slope * y'_k - x'_k): x' and
+// y' are made of x and y by factors x and y, whatever the size of a row.
 template <typename T>
 struct DistanceSlope {
-  T difference, cross, x, y;
+  T slope, x, y;
 };
 
 template <typename T>
 CAFFE_METRIC_HD DistanceSlope<T> distance_slope(const Metric<T>& metric,
                                                 const DistanceSums<T>& sums) {
-  DistanceSlope<T> slope = {0, 0, 0, 0};
+  DistanceSlope<T> slope = {0, 0, 0};
   if (metric.distance == SQUARED_L2) {
-    slope.difference = 2;
+    slope.slope = 2;
   } else if (metric.distance == L2) {
-    slope.difference = sums.sum > 0 ? 1 / std::sqrt(sums.sum) : T(0);
+    slope.slope = sums.sum > 0 ? 1 / std::sqrt(sums.sum) : T(0);
   } else if (metric.distance == LP) {
     // (sum |u|^p)^(1/p - 1)
-    slope.difference =
-        sums.sum > 0 ? root(sums.sum, metric.p) / sums.sum : T(0);
-  } else if (sums.xx > 0 && sums.yy > 0) {
-    slope.cross = -1 / (std::sqrt(sums.xx) * std::sqrt(sums.yy));
-    slope.x = -slope.cross * sums.sum / sums.xx;
-    slope.y = -slope.cross * sums.sum / sums.yy;
+    slope.slope = sums.sum > 0 ? root(sums.sum, metric.p) / sums.sum : T(0);
+  } else if (sums.x > 0 && sums.y > 0) {
+    slope.slope = sums.sum;
+    slope.x = sums.x;
+    slope.y = sums.y;
   }
   return slope;
 }
@@ -132,8 +134,10 @@ CAFFE_METRIC_HD void distance_gradient(const Metric<T>& metric,
                                        const DistanceSlope<T>& slope, T weight,
                                        T x, T y, T* dx, T* dy) {
   if (metric.distance == COSINE) {
-    *dx += weight * (slope.cross * y + slope.x * x);
-    *dy += weight * (slope.cross * x + slope.y * y);
+    const T unit_x = slope.x * x;
+    const T unit_y = slope.y * y;
+    *dx += weight * slope.x * (slope.slope * unit_x - unit_y);
+    *dy += weight * slope.y * (slope.slope * unit_y - unit_x);
     return;
   }
   T u = x - y;
@@ -145,7 +149,7 @@ CAFFE_METRIC_HD void distance_gradient(const Metric<T>& metric,
           metric.p == 1 ? T(1) : std::pow(std::fabs(u), metric.p - 1), u);
     }
   }
-  const T d = weight * slope.difference * u;
+  const T d = weight * slope.slope * u;
   *dx += d;
   *dy -= d;
 }
@@ -169,16 +173,29 @@ inline T lp_sum(const Metric<T>& metric, int dim, const T* x, const T* y) {
                       [=](int k) { return distance_term(metric, x[k], y[k]); });
 }
 
+// Of elements x'_k and y'_k; x and y are the inverse norms.
+template <typename T>
+struct ProductOfUnits {
+  T x, y;
+  template <typename V>
+  V operator()(V element_x, V element_y) const {
+    return (x * element_x) * (y * element_y);
+  }
+};
+
 template <typename T>
 inline DistanceSums<T> distance_sums(const Metric<T>& metric, int dim,
                                      const T* x, const T* y) {
   DistanceSums<T> sums = {0, 0, 0};
   switch (metric.distance) {
-    case COSINE:
-      sums.sum = dot(dim, x, y);
-      sums.xx = squared_norm(dim, x);
-      sums.yy = squared_norm(dim, y);
+    case COSINE: {
+      const ProductOfUnits<T> product = {inverse_or_zero(norm(dim, x)),
+                                         inverse_or_zero(norm(dim, y))};
+      sums.sum = sum_pairs(dim, x, y, product);
+      sums.x = product.x;
+      sums.y = product.y;
       break;
+    }
     case LP:
       sums.sum = lp_sum(metric, dim, x, y);
       break;
@@ -204,7 +221,7 @@ inline void add_distance_gradient(const Metric<T>& metric, int dim,
     return;
   }
   if (metric.distance == SQUARED_L2 || metric.distance == L2) {
-    const T factor = weight * slope.difference;
+    const T factor = weight * slope.slope;
     for (int k = 0; k < dim; ++k) {
       const T d = factor * (x[k] - y[k]);
       dx[k] += d;

@@ -67,18 +67,15 @@ template <typename T>
 __device__ DistanceSums<T> block_distance_sums(const Metric<T>& metric, int dim,
                                                const T* x, const T* y) {
   DistanceSums<T> sums = {0, 0, 0};
+  if (metric.distance == COSINE) {
+    sums.x = inverse_or_zero(block_row_norm(dim, x));
+    sums.y = inverse_or_zero(block_row_norm(dim, y));
+  }
   for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
-    sums.sum += distance_term(metric, x[k], y[k]);
-    if (metric.distance == COSINE) {
-      sums.xx += x[k] * x[k];
-      sums.yy += y[k] * y[k];
-    }
+    sums.sum += metric.distance == COSINE ? (sums.x * x[k]) * (sums.y * y[k])
+                                          : distance_term(metric, x[k], y[k]);
   }
   sums.sum = block_sum(sums.sum);
-  if (metric.distance == COSINE) {
-    sums.xx = block_sum(sums.xx);
-    sums.yy = block_sum(sums.yy);
-  }
   return sums;
 }
 

@@ -182,6 +182,22 @@ def test_no_direction(engine, distance):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("scale", [1e-30, 1e-25, 1e-18, 1e18, 1e25])
+def test_the_cosine_does_not_depend_on_the_size_of_a_row(rng, engine, scale):
+    """The squares of these rows are no float32 numbers."""
+    names = ("a", "p", "n")
+    bottoms = {name: np.float32(rng.normal(size=(5, 9))) for name in names}
+    spec = Spec("TripletLoss", {"distance": "COSINE", "margin": 0.5}, 4, engine)
+    plain = run(spec, bottoms)
+    scaled = run(spec, {name: np.float32(scale) * x for name, x in bottoms.items()})
+    for one, other in zip_equal(scaled.forward(), plain.forward()):
+        assert_close(one, other, tolerances.VALUE)
+    expected, found = plain.backward(1.0), scaled.backward(1.0)
+    for name in names:
+        assert_close(np.float64(found[name]) * scale, expected[name], tolerances.GRADIENT)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_soft_is_stable(engine):
     """Arguments of +-10^6: exp would overflow."""
     bottoms = {"a": [[0.0], [0.0]], "p": [[1e3], [0.0]], "n": [[0.0], [1e3]]}

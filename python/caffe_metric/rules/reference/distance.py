@@ -58,12 +58,12 @@ class Distance:
 
     @staticmethod
     def _cosine_gradients(u, v, d, coefficient):
-        norm_u, norm_v = row_norms(u), row_norms(v)
-        cosine = 1 - d
-        cross = divide(coefficient, norm_u * norm_v)[..., None]
-        defined = np.where((norm_u > 0) & (norm_v > 0), coefficient * cosine, 0)
-        du = divide(defined, norm_u * norm_u)[..., None] * u - cross * v
-        dv = divide(defined, norm_v * norm_v)[..., None] * v - cross * u
+        norm_u, norm_v = row_norms(u)[..., None], row_norms(v)[..., None]
+        unit_u, unit_v = divide(u, norm_u), divide(v, norm_v)
+        cosine = (1 - d)[..., None]
+        defined = np.where((norm_u > 0) & (norm_v > 0), coefficient[..., None], 0)
+        du = divide(defined, norm_u) * (cosine * unit_u - unit_v)
+        dv = divide(defined, norm_v) * (cosine * unit_v - unit_u)
         return du, dv
 
     def _p_norm(self, difference):
