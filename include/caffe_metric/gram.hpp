@@ -124,6 +124,83 @@ CAFFE_METRIC_HD T gram_weight(Distance distance, T d, T w) {
   }
 }
 
+// What stands for a squared distance that the Gram matrix does not give.
+template <typename T>
+CAFFE_METRIC_HD bool is_open(T squared) {
+  return squared < 0;
+}
+
+// Turns products with n rows, whose ||u||^2 are `squares`, into squared
+// distances, in place; where they cancel, into -1, which is open. Returns how
+// many are.
+template <typename T>
+inline int gram_to_squares(T own, int n, const T* squares, T* row) {
+  typedef Packed<T> Pack;
+  int j = 0;
+  for (; j + Pack::kSize <= n; j += Pack::kSize) {
+    Pack::store(own + Pack::load(squares + j) - 2 * Pack::load(row + j),
+                row + j);
+  }
+  for (; j < n; ++j) {
+    row[j] = own + squares[j] - 2 * row[j];
+  }
+  int open = 0;
+  for (j = 0; j < n; ++j) {
+    if (gram_cancels(row[j], own, squares[j])) {
+      row[j] = -1;
+      ++open;
+    }
+  }
+  return open;
+}
+
+// The distances of row i and those of `others`, of squared ones: what is open
+// is computed of the rows.
+template <typename T>
+inline void squares_to_distances(Distance distance, int n, int dim, const T* ui,
+                                 const T* others, T* row) {
+  for (int j = 0; j < n; ++j) {
+    if (is_open(row[j])) {
+      row[j] = squared_distance(dim, ui, others + static_cast<size_t>(j) * dim);
+    }
+  }
+  if (distance != SQUARED_L2) {
+    for (int j = 0; j < n; ++j) {
+      row[j] = std::sqrt(row[j]);
+    }
+  }
+}
+
+// `count` rows of u that are close to each other, seen from one of them: their
+// differences from it have kept the digits that cancel in products of rows.
+template <typename T>
+inline void rows_from(int dim, const T* u, const T* origin, const int* rows,
+                      int count, T* from, T* squares) {
+  for (int i = 0; i < count; ++i, from += dim) {
+    const T* row = u + static_cast<size_t>(rows[i]) * dim;
+    for (int k = 0; k < dim; ++k) {
+      from[k] = row[k] - origin[k];
+    }
+    squares[i] = squared_norm(dim, from);
+  }
+}
+
+// Writes the squared distances of such a row and others, of their products, to
+// those columns of its row that are open. They stay open where the products
+// cancel once more, and are 0 of rows that equal the origin.
+template <typename T>
+inline void close_squares(T own, int count, const int* columns,
+                          const T* squares, const T* products, T* row) {
+  for (int k = 0; k < count; ++k) {
+    T* to = row + columns[k];
+    const T squared = own + squares[k] - 2 * products[k];
+    const bool equal = own + squares[k] == 0;
+    if (is_open(*to) && (equal || !gram_cancels(squared, own, squares[k]))) {
+      *to = squared;
+    }
+  }
+}
+
 // Turns row i of the Gram matrix, its columns first ... first + n, into
 // distances, in place. For LP, u is x itself, and the row is only written.
 template <typename T>
@@ -136,31 +213,13 @@ inline void gram_to_distances(const Metric<T>& metric, int i, int first, int n,
       row[j] =
           row_distance(metric, dim, ui, others + static_cast<size_t>(j) * dim);
     }
-    return;
-  }
-  if (metric.distance == SIMILARITY) {
-    return;
-  }
-  if (metric.distance == COSINE) {
+  } else if (metric.distance == COSINE) {
     for (int j = 0; j < n; ++j) {
       row[j] = 1 - row[j];
     }
-    return;
-  }
-  const T own = squares[i];
-  squares += first;
-  for (int j = 0; j < n; ++j) {
-    row[j] = own + squares[j] - 2 * row[j];
-  }
-  for (int j = 0; j < n; ++j) {
-    if (gram_cancels(row[j], own, squares[j])) {
-      row[j] = squared_distance(dim, ui, others + static_cast<size_t>(j) * dim);
-    }
-  }
-  if (metric.distance != SQUARED_L2) {
-    for (int j = 0; j < n; ++j) {
-      row[j] = std::sqrt(row[j]);
-    }
+  } else if (metric.distance != SIMILARITY) {
+    gram_to_squares(squares[i], n, squares + first, row);
+    squares_to_distances(metric.distance, n, dim, ui, others, row);
   }
 }
 

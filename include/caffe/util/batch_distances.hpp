@@ -64,8 +64,6 @@ class BatchDistances {
 
   /// @f$ (R \times D) @f$, of the sum of all losses.
   const Blob<Dtype>& gradient() const { return gradient_; }
-  /// The distances of the last strip.
-  const Blob<Dtype>& distances() const { return distances_; }
 
  private:
   Blob<Dtype>* slopes() { return apart_ ? &slopes_ : &distances_; }
@@ -73,8 +71,20 @@ class BatchDistances {
   bool by_gram() const { return metric_.distance != caffe_metric::LP; }
   /// Whether the strip is a symmetric matrix, as of a batch in one strip.
   bool symmetric(int anchors) const { return first_ == 0 && anchors == rows_; }
+  /// Products of the prepared rows, on the diagonal of a batch and above it.
+  void UpperGram(int n, Dtype* gram);
+  /// Makes distances of the products in rows of a strip; `upper`: of those on
+  /// the diagonal and above it.
+  void MeasureSquares(int begin, int rows, bool upper, Dtype* d);
+  /// Distances of a row of squared ones: what is open is measured.
+  void FinishSquares(int begin, int row, bool upper, Dtype* d) const;
+  /// Squared distances of rows of a strip with many close ones, by groups.
+  void MeasureClose(int begin, const vector<int>& rows, bool upper, Dtype* d);
   /// Adds what a few derivatives that are not 0 amount to.
   void AddSparse(int begin, int end, const Dtype* v);
+  /// The same for a batch in one strip whose rows fall into groups, v being 0
+  /// between two of them. Does nothing where they do not.
+  bool AddGrouped(const Dtype* v);
 
   caffe_metric::Metric<Dtype> metric_;
   int anchors_, first_, rows_, dim_, receiving_, strip_;
@@ -85,11 +95,13 @@ class BatchDistances {
   Blob<Dtype> lengths_;           // (R): ||x||
   Blob<Dtype> distances_;         // (strip x columns)
   Blob<Dtype> slopes_;            // (strip x columns), if apart
-  Blob<Dtype> receiving_slopes_;  // (strip x receiving), if not all do
+  Blob<Dtype> receiving_slopes_;  // (strip x receiving), GPU, if not all do
   Blob<Dtype> gradient_;          // (R x D)
   Blob<Dtype> row_sums_;          // (R): of the symmetrised weights
   Blob<double> means_;            // (D): of the features, on the GPU
+  vector<int> open_in_row_;       // distances of the strip, see gram.hpp
   vector<int> weights_in_row_;    // that are not 0, of the strip
+  vector<vector<Dtype>> rooms_;   // scratch of each thread, for groups of rows
 };
 
 }  // namespace caffe

@@ -4,6 +4,7 @@
 #include "caffe/layers/rank_hard_loss_layer.hpp"
 #include "caffe/util/math_functions.hpp"
 #include "caffe/util/parallel_rows.hpp"
+#include "caffe/util/row_products.hpp"
 #include "caffe_metric/rank_hard.hpp"
 #include "caffe_metric/strips.hpp"
 #include "caffe_metric/vector_ops.hpp"
@@ -112,8 +113,8 @@ void RankHardLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
       caffe_copy(dim_, x + g * group_step,
                  anchors + static_cast<size_t>(g - begin) * dim_);
     }
-    caffe_cpu_gemm<Dtype>(CblasNoTrans, CblasTrans, end - begin, num_, dim_,
-                          Dtype(1), anchors, x, Dtype(0), products);
+    RowProducts(CblasNoTrans, CblasTrans, end - begin, num_, dim_, Dtype(1),
+                anchors, dim_, x, dim_, Dtype(0), products, num_);
     ParallelRows(end - begin, kGrain, [=](int from, int to) {
       vector<int> negatives;
       for (int row = from; row < to; ++row) {

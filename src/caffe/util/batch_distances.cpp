@@ -1,29 +1,34 @@
-#include "caffe/util/batch_distances.hpp"
-
 #include <algorithm>
-#include <numeric>
+#include <vector>
 
-#include "caffe/util/math_functions.hpp"
+#include "caffe/util/batch_distances.hpp"
 #include "caffe/util/parallel_rows.hpp"
+#include "caffe/util/row_products.hpp"
 #include "caffe_metric/gram.hpp"
+#include "caffe_metric/row_groups.hpp"
 #include "caffe_metric/strips.hpp"
 
 namespace caffe {
 
+using caffe_metric::RowGroup;
+using caffe_metric::RowGroupPart;
+
 // Rows that a thread takes at once, a multiple of the transpose's.
 const int kGrain = 2 * caffe_metric::kTransposeRows;
-// Derivatives that are 0 but for one in so many are added row by row.
-const int kSparse = 32;
+// A row that is close to fewer others is measured by itself.
+const int kClose = 32;
 
-// The diagonal of u u^T and what lies above it.
-static void upper_gram(int n, int dim, const float* u, float* gram) {
+// The diagonal of n rows' products and what lies above it, of a wider matrix.
+static void upper_products(int n, int dim, const float* u, float* gram,
+                           int width) {
   cblas_ssyrk(CblasRowMajor, CblasUpper, CblasNoTrans, n, dim, 1, u, dim, 0,
-              gram, n);
+              gram, width);
 }
 
-static void upper_gram(int n, int dim, const double* u, double* gram) {
+static void upper_products(int n, int dim, const double* u, double* gram,
+                           int width) {
   cblas_dsyrk(CblasRowMajor, CblasUpper, CblasNoTrans, n, dim, 1, u, dim, 0,
-              gram, n);
+              gram, width);
 }
 
 template <typename Dtype>
@@ -47,7 +52,7 @@ void BatchDistances<Dtype>::Reshape(int anchors, int first, int rows, int dim,
   if (apart) {
     slopes_.ReshapeLike(distances_);
   }
-  if (receiving < columns()) {
+  if (receiving < columns()) {  // allocated where the GPU uses it
     receiving_slopes_.Reshape(strip_, receiving, 1, 1);
   }
 }
@@ -63,161 +68,156 @@ void BatchDistances<Dtype>::Prepare_cpu(const Dtype* x) {
 }
 
 template <typename Dtype>
+void BatchDistances<Dtype>::UpperGram(int n, Dtype* gram) {
+  const Dtype* u = u_.cpu_data();
+  const int dim = dim_;
+  ForProductRows(n, [=](int begin, int end) {
+    const Dtype* rows = u + static_cast<size_t>(begin) * dim;
+    const Dtype* others = u + static_cast<size_t>(end) * dim;
+    Dtype* block = gram + static_cast<size_t>(begin) * n + begin;
+    upper_products(end - begin, dim, rows, block, n);
+    strided_gemm(CblasNoTrans, CblasTrans, end - begin, n - end, dim, Dtype(1),
+                 rows, dim, others, dim, Dtype(0), block + (end - begin), n);
+  });
+}
+
+template <typename Dtype>
 Dtype* BatchDistances<Dtype>::Strip_cpu(int begin, int end) {
   const Dtype* u = u_cpu();
-  const Dtype* squares = squares_.cpu_data();
   Dtype* d = distances_.mutable_cpu_data();
   const int n = columns();
-  if (by_gram() && symmetric(end - begin)) {
-    // Half of the products, and half of the distances.
-    upper_gram(n, dim_, u, d);
-    ParallelRows(n, kGrain, [=](int from, int to) {
+  const int rows = end - begin;
+  // Half of the products, and half of the distances.
+  const bool upper = by_gram() && symmetric(rows);
+  if (upper) {
+    UpperGram(n, d);
+  } else if (by_gram()) {
+    RowProducts(CblasNoTrans, CblasTrans, rows, n, dim_, Dtype(1),
+                u + static_cast<size_t>(begin) * dim_, dim_,
+                u + static_cast<size_t>(first_) * dim_, dim_, Dtype(0), d, n);
+  }
+  if (by_gram() && !caffe_metric::is_cosine(metric_.distance)) {
+    MeasureSquares(begin, rows, upper, d);
+  } else {
+    ParallelRows(rows, kGrain, [=](int from, int to) {
       for (int i = from; i < to; ++i) {
-        caffe_metric::gram_to_distances(metric_, i, i, n - i, dim_, u, squares,
-                                        d + static_cast<size_t>(i) * n + i);
+        const int skip = upper ? i : 0;
+        caffe_metric::gram_to_distances(metric_, begin + i, first_ + skip,
+                                        n - skip, dim_, u, squares_.cpu_data(),
+                                        d + static_cast<size_t>(i) * n + skip);
       }
     });
+  }
+  if (upper) {
     ParallelRows(n, kGrain, [=](int from, int to) {
       caffe_metric::mirror_upper(n, from, to, d);
     });
-    return d;
   }
-  if (by_gram()) {
-    caffe_cpu_gemm<Dtype>(CblasNoTrans, CblasTrans, end - begin, n, dim_,
-                          Dtype(1), u + static_cast<size_t>(begin) * dim_,
-                          u + static_cast<size_t>(first_) * dim_, Dtype(0), d);
-  }
-  ParallelRows(end - begin, kGrain, [=](int from, int to) {
-    for (int i = from; i < to; ++i) {
-      caffe_metric::gram_to_distances(metric_, begin + i, first_, n, dim_, u,
-                                      squares, d + static_cast<size_t>(i) * n);
-    }
-  });
   return d;
 }
 
 template <typename Dtype>
-void BatchDistances<Dtype>::StartGradient_cpu() {
-  caffe_set(gradient_.count(), Dtype(0), gradient_.mutable_cpu_data());
-  caffe_set(rows_, Dtype(0), row_sums_.mutable_cpu_data());
+void BatchDistances<Dtype>::FinishSquares(int begin, int row, bool upper,
+                                          Dtype* d) const {
+  const Dtype* u = u_.cpu_data();
+  const int skip = upper ? row : 0;
+  caffe_metric::squares_to_distances(
+      metric_.distance, columns() - skip, dim_,
+      u + static_cast<size_t>(begin + row) * dim_,
+      u + static_cast<size_t>(first_ + skip) * dim_,
+      d + static_cast<size_t>(row) * columns() + skip);
 }
 
 template <typename Dtype>
-void BatchDistances<Dtype>::AddGradient_cpu(int begin, int end) {
+void BatchDistances<Dtype>::MeasureSquares(int begin, int rows, bool upper,
+                                           Dtype* d) {
+  const Dtype* squares = squares_.cpu_data();
   const int n = columns();
-  const int rows = end - begin;
-  const Dtype* d = distances_.cpu_data();
-  Dtype* v = slopes_cpu();
-  Dtype* gradient = gradient_.mutable_cpu_data();
-  if (!by_gram()) {
-    for (int i = 0; i < rows; ++i) {
-      const size_t row = static_cast<size_t>(i) * n;
-      caffe_metric::add_lp_gradient(metric_, begin + i, first_, n, dim_, x_,
-                                    d + row, v + row, gradient);
-    }
-    return;
-  }
-  weights_in_row_.resize(rows);
-  int* used = weights_in_row_.data();
+  open_in_row_.resize(rows);
+  int* open = open_in_row_.data();
   ParallelRows(rows, kGrain, [=](int from, int to) {
     for (int i = from; i < to; ++i) {
-      const size_t row = static_cast<size_t>(i) * n;
-      int count = 0;
-      for (int j = 0; apart_ && j < n; ++j) {
-        v[row + j] =
-            caffe_metric::gram_weight(metric_.distance, d[row + j], v[row + j]);
+      const int skip = upper ? i : 0;
+      open[i] = caffe_metric::gram_to_squares(
+          squares[begin + i], n - skip, squares + first_ + skip,
+          d + static_cast<size_t>(i) * n + skip);
+      if (open[i] < kClose) {
+        FinishSquares(begin, i, upper, d);
       }
-      for (int j = 0; j < n; ++j) {
-        count += v[row + j] != 0;
-      }
-      used[i] = count;
     }
   });
-  const size_t all = std::accumulate(used, used + rows, static_cast<size_t>(0));
-  if (all < static_cast<size_t>(rows) * n / kSparse) {
-    AddSparse(begin, end, v);
+  vector<int> close;
+  for (int i = 0; i < rows; ++i) {
+    if (open[i] >= kClose) {
+      close.push_back(i);
+    }
+  }
+  if (close.empty()) {
     return;
   }
-  // gradient -= (v + v^T) u, and the row sums of v + v^T.
-  const Dtype* u = u_.cpu_data();
-  const Dtype* columns_u = u + static_cast<size_t>(first_) * dim_;
-  const size_t offset = static_cast<size_t>(begin) * dim_;
-  Dtype* row_sums = row_sums_.mutable_cpu_data();
-  if (symmetric(rows)) {
-    ParallelRows(n, kGrain, [=](int from, int to) {
-      caffe_metric::add_transpose(n, from, to, v);
-    });
-  } else {
-    const Dtype* received = v;
-    if (receiving_ < n) {
-      Dtype* copy = receiving_slopes_.mutable_cpu_data();
-      for (int i = 0; i < rows; ++i) {
-        caffe_copy(receiving_, v + static_cast<size_t>(i) * n,
-                   copy + static_cast<size_t>(i) * receiving_);
-      }
-      received = copy;
-    }
-    caffe_cpu_gemm<Dtype>(CblasTrans, CblasNoTrans, receiving_, dim_, rows,
-                          Dtype(-1), received, u + offset, Dtype(1),
-                          gradient + static_cast<size_t>(first_) * dim_);
-    for (int i = 0; i < rows; ++i) {
-      caffe_metric::add_scaled(receiving_, Dtype(1),
-                               received + static_cast<size_t>(i) * receiving_,
-                               row_sums + first_);
-    }
-  }
-  caffe_cpu_gemm<Dtype>(CblasNoTrans, CblasNoTrans, rows, dim_, n, Dtype(-1), v,
-                        columns_u, Dtype(1), gradient + offset);
-  ParallelRows(rows, kGrain, [=](int from, int to) {
-    for (int i = from; i < to; ++i) {
-      row_sums[begin + i] +=
-          caffe_metric::sum(n, v + static_cast<size_t>(i) * n);
+  MeasureClose(begin, close, upper, d);
+  const int* row = close.data();
+  ParallelRows(close.size(), 1, [=](int from, int to) {
+    for (int k = from; k < to; ++k) {
+      FinishSquares(begin, row[k], upper, d);
     }
   });
 }
 
 template <typename Dtype>
-void BatchDistances<Dtype>::AddSparse(int begin, int end, const Dtype* v) {
+void BatchDistances<Dtype>::MeasureClose(int begin, const vector<int>& rows,
+                                         bool upper, Dtype* d) {
+  const Dtype* u = u_.cpu_data();
   const int n = columns();
-  const Dtype* u = u_.cpu_data();
-  Dtype* row_sums = row_sums_.mutable_cpu_data();
-  Dtype* gradient = gradient_.mutable_cpu_data();
-  for (int i = begin; i < end; ++i) {
-    const Dtype* row = v + static_cast<size_t>(i - begin) * n;
-    const size_t a = static_cast<size_t>(i) * dim_;
-    for (int j = 0; j < n; ++j) {
-      if (row[j] == 0) {
-        continue;
-      }
-      const size_t b = static_cast<size_t>(first_ + j) * dim_;
-      caffe_metric::add_scaled(dim_, -row[j], u + b, gradient + a);
-      row_sums[i] += row[j];
-      if (j < receiving_) {
-        caffe_metric::add_scaled(dim_, -row[j], u + a, gradient + b);
-        row_sums[first_ + j] += row[j];
-      }
-    }
-  }
-}
-
-template <typename Dtype>
-void BatchDistances<Dtype>::FinishGradient_cpu() {
-  if (!by_gram()) {
-    return;
-  }
-  const Dtype* u = u_.cpu_data();
-  const Dtype* lengths = lengths_.cpu_data();
-  const Dtype* row_sums = row_sums_.cpu_data();
-  Dtype* gradient = gradient_.mutable_cpu_data();
-  ParallelRows(rows_, kGrain, [=](int from, int to) {
-    for (int i = from; i < to; ++i) {
-      const size_t row = static_cast<size_t>(i) * dim_;
-      caffe_metric::finish_gradient(metric_.distance, dim_, x_ + row, u + row,
-                                    lengths[i], row_sums[i], gradient + row);
+  const int own = begin - first_;
+  const vector<RowGroup> groups = caffe_metric::group_rows(
+      rows, own, n, static_cast<size_t>(2) * n * n,
+      [=](int row, int column) {
+        return caffe_metric::is_open(
+                   d[static_cast<size_t>(row) * n + column]) &&
+               (!upper || column >= row);
+      },
+      [](int, const vector<int>&) { return true; });
+  const vector<RowGroupPart> parts = caffe_metric::parts_of(groups);
+  rooms_.resize(ThreadsOfParts(parts.size()));
+  vector<Dtype>* rooms = rooms_.data();
+  ParallelParts(parts.size(), [=, &parts](int number, int thread) {
+    const RowGroupPart& part = parts[number];
+    const int* members = &part.group->rows[part.begin];
+    const vector<int>& all = part.group->columns;
+    // Above the diagonal these rows meet none of the columns before them.
+    const int skip =
+        upper ? std::lower_bound(all.begin(), all.end(), *members) - all.begin()
+              : 0;
+    const int* columns = all.data() + skip;
+    const int height = part.end - part.begin;
+    const int width = all.size() - skip;
+    const size_t rows_at = static_cast<size_t>(height) * width;
+    const size_t others_at = rows_at + static_cast<size_t>(height) * dim_;
+    const size_t squares_at = others_at + static_cast<size_t>(width) * dim_;
+    rooms[thread].resize(squares_at + height + width);
+    Dtype* products = rooms[thread].data();
+    Dtype* mine = products + rows_at;
+    Dtype* others = products + others_at;
+    Dtype* my_squares = products + squares_at;
+    Dtype* squares = my_squares + height;
+    const Dtype* origin =
+        u + static_cast<size_t>(begin + part.group->rows[0]) * dim_;
+    caffe_metric::rows_from(dim_, u + static_cast<size_t>(begin) * dim_, origin,
+                            members, height, mine, my_squares);
+    caffe_metric::rows_from(dim_, u + static_cast<size_t>(first_) * dim_,
+                            origin, columns, width, others, squares);
+    strided_gemm(CblasNoTrans, CblasTrans, height, width, dim_, Dtype(1), mine,
+                 dim_, others, dim_, Dtype(0), products, width);
+    for (int k = 0; k < height; ++k) {
+      caffe_metric::close_squares(my_squares[k], width, columns, squares,
+                                  products + static_cast<size_t>(k) * width,
+                                  d + static_cast<size_t>(members[k]) * n);
     }
   });
 }
 
+// batch_gradient.cpp has the rest of the class.
 INSTANTIATE_CLASS(BatchDistances);
 
 }  // namespace caffe
