@@ -135,6 +135,15 @@ def test_both_spellings():
     assert_refused(outcome, "cpp", ["rank_param", "rank_hard_loss_param"], "RankHardLoss")
 
 
+def test_more_rows_than_swap_has_room_for():
+    """It keeps N x N numbers, and Caffe counts them in 32 bits."""
+    need("cpp")
+    bottoms = {"x": np.zeros((46341, 1), np.float32), "y": np.zeros(46341, np.float32)}
+    spec = Spec("TripletLoss", {"swap": True, "mining": "ALL"}, name="the_layer")
+    outcome = child.run(lambda: run(spec, bottoms) and None)
+    assert_refused(outcome, "cpp", ["46341", "46340", "swap"], "TripletLoss")
+
+
 @pytest.mark.parametrize("kind", ["TripletLoss", "RankHardLoss"])
 def test_a_weight_on_a_report(kind):
     need("cpp")

@@ -7,8 +7,8 @@
 #include "caffe/layer.hpp"
 #include "caffe/layers/metric_loss_layer.hpp"
 #include "caffe/proto/caffe.pb.h"
-#include "caffe/util/batch_distances.hpp"
 #include "caffe/util/batch_memory.hpp"
+#include "caffe/util/batch_sweep.hpp"
 #include "caffe/util/gpu_report.hpp"
 #include "caffe/util/rule_rows.hpp"
 
@@ -79,25 +79,21 @@ class BatchLossLayer : public MetricLossLayer<Dtype> {
   void FailTooLarge(const vector<Blob<Dtype>*>& bottom) const;
   /// The rows that meet, in one matrix: (R x D).
   const Blob<Dtype>& MakeRows(const vector<Blob<Dtype>*>& bottom);
-  /// All losses and, if asked, the gradient of their sum.
-  void Sweep_cpu(const vector<Blob<Dtype>*>& bottom, bool with_gradient);
-  void Sweep_gpu(const vector<Blob<Dtype>*>& bottom, bool with_gradient);
   /// Writes the tops and the normaliser.
   void Report(double loss, double active, const caffe_metric::PairSums& pairs,
               const vector<Blob<Dtype>*>& top);
   void Remember(const vector<Blob<Dtype>*>& bottom);
 
   shared_ptr<RuleRows<Dtype>> rule_;
-  BatchDistances<Dtype> distances_;
+  BatchSweep<Dtype> sweep_;
   BatchMemory<Dtype> memory_;
   int num_, dim_, anchors_;
   Blob<Dtype> rows_;          // (R x D), where more than the bottom's meet
   Blob<Dtype> labels_;        // (R): theirs
   Blob<Dtype> proxy_labels_;  // (C): 0, 1 ... C - 1
   BatchRows<Dtype> batch_;
-  Dtype normalizer_;   // cached for backward pass
-  bool has_gradient_;  // distances_ has that of this forward
-  bool empty_;         // no pair of one class, or none of two
+  Dtype normalizer_;  // cached for backward pass
+  bool empty_;        // no pair of one class, or none of two
   GpuReport<Dtype> report_;
 };
 

@@ -9,8 +9,9 @@
 #include "caffe/layer.hpp"
 #include "caffe/layers/metric_loss_layer.hpp"
 #include "caffe/proto/caffe.pb.h"
-#include "caffe/util/batch_distances.hpp"
+#include "caffe/util/batch_sweep.hpp"
 #include "caffe/util/gpu_report.hpp"
+#include "caffe/util/triplet_rows.hpp"
 #include "caffe_metric/pairs.hpp"
 #include "caffe_metric/triplet_listed.hpp"
 #include "caffe_metric/triplet_mining.hpp"
@@ -89,19 +90,15 @@ class TripletLossLayer : public MetricLossLayer<Dtype> {
                  caffe_metric::TripletStats* stats);
   void AddListedGradient(Dtype scale, const vector<bool>& propagate_down,
                          const vector<Blob<Dtype>*>& bottom);
-  /// The losses of a mined batch and, if asked, the gradient of their sum.
-  void AddMined(const vector<Blob<Dtype>*>& bottom, bool with_gradient,
-                caffe_metric::TripletStats* stats,
-                caffe_metric::PairSums* pairs);
+  /// The anchors of a mined batch, which are its rows.
+  BatchRows<Dtype> MinedRows(const Dtype* labels) const;
   /// Ends the process where a distance is not finite, or does nothing.
   void CheckDistances(const vector<Blob<Dtype>*>& bottom) const;
   /// The key of this forward's draws: of Caffe's generator in TRAIN only, so
   /// that a test between two iterations does not change a training.
   uint64_t MiningKey() const;
-  // The same on the GPU. The sums go to report_, and are copied once.
+  // On the GPU the sums go to report_, and are copied once.
   void AddListedGpu(const vector<Blob<Dtype>*>& bottom);
-  void AddMinedGpu(const vector<Blob<Dtype>*>& bottom, bool with_gradient);
-  void MineStripGpu(int begin, int end, const Dtype* d, const Dtype* labels);
   /// Writes the tops and the normaliser.
   void Report(const caffe_metric::TripletStats& stats,
               const caffe_metric::PairSums& pairs,
@@ -116,18 +113,11 @@ class TripletLossLayer : public MetricLossLayer<Dtype> {
 
   Dtype normalizer_;   // cached for backward pass
   Blob<Dtype> terms_;  // listed triplets' terms, cached for backward pass
-  BatchDistances<Dtype> distances_;  // of a mined batch, with its gradient
-  bool has_gradient_;                // which is of this forward
-  uint64_t key_;                     // of the draws of this forward
-  vector<caffe_metric::TripletStats> anchor_stats_;
-  vector<caffe_metric::PairSums> anchor_pairs_;
+  shared_ptr<TripletRows<Dtype>> mined_;  // the triplets of a mined batch
+  BatchSweep<Dtype> sweep_;               // of it, with the gradient
 
   // GPU only.
-  Blob<double> row_pairs_;       // (N x 4): PairSums
-  Blob<Dtype> thresholds_;       // scratch of ALL with HINGE: d_ap + margin,
-  Blob<double> threshold_sums_;  // their sums,
-  Blob<int> threshold_counts_;   // and the negatives between them
-  Blob<double> row_sums_;        // what each block adds to the report
+  Blob<double> block_sums_;  // what each block adds to the report
   GpuReport<Dtype> report_;
 };
 

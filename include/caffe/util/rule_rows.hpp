@@ -23,32 +23,36 @@ struct BatchRows {
 };
 
 /**
- * @brief A rule (include/caffe_metric/batch_rule.hpp) at work on strips of the
- *        measures of a batch: the anchors [begin, end), a row of v each.
+ * @brief A loss at work on strips of the measures of a batch: the anchors
+ *        [begin, end), a row each. BatchSweep calls it.
  */
 template <typename Dtype>
 class RuleRows {
  public:
   virtual ~RuleRows() {}
-  virtual caffe_metric::Distance measure() const = 0;
+  virtual caffe_metric::Metric<Dtype> metric() const = 0;
   virtual caffe_metric::Reduction reduction() const = 0;
   /// Whether all anchors are folded before the first of them has its loss.
-  virtual bool two_sweeps() const = 0;
+  virtual bool two_sweeps() const { return false; }
+  /// Whether the derivatives have room of their own.
+  virtual bool apart() const { return false; }
+  /// Whether all anchors have to be one strip.
+  virtual bool whole() const { return false; }
 
   /// Folds the rows to states, and adds up their pairs.
   virtual void Fold_cpu(const BatchRows<Dtype>& batch, int begin, int end,
                         const Dtype* v) = 0;
   /// All rows are folded.
   virtual void Meet_cpu(const BatchRows<Dtype>& batch) = 0;
-  /// The anchors' losses; with `write`, v becomes gram_weight of the
-  /// derivatives.
+  /// The anchors' losses, of the measures d; with `write`, v becomes the
+  /// derivatives or, where v is d, gram_weight of them.
   virtual void Slope_cpu(const BatchRows<Dtype>& batch, int begin, int end,
-                         bool write, Dtype* v) = 0;
+                         bool write, const Dtype* d, Dtype* v) = 0;
   virtual void Fold_gpu(const BatchRows<Dtype>& batch, int begin, int end,
                         Dtype* v) = 0;
   virtual void Meet_gpu(const BatchRows<Dtype>& batch) = 0;
   virtual void Slope_gpu(const BatchRows<Dtype>& batch, int begin, int end,
-                         bool write, Dtype* v) = 0;
+                         bool write, const Dtype* d, Dtype* v) = 0;
 
   void Start(int anchors) {
     pairs_.Reshape(anchors, kPairSums, 1, 1);
@@ -65,11 +69,15 @@ class RuleRows {
   Blob<double> losses_;
 };
 
+/// A rule of include/caffe_metric/batch_rule.hpp.
 template <typename Dtype, typename Rule>
 class RowsOf : public RuleRows<Dtype> {
  public:
   explicit RowsOf(const Rule& rule) : rule_(rule), met_(rule) {}
-  virtual caffe_metric::Distance measure() const { return rule_.measure(); }
+  virtual caffe_metric::Metric<Dtype> metric() const {
+    const caffe_metric::Metric<Dtype> metric = {rule_.measure(), 0, 0};
+    return metric;
+  }
   virtual caffe_metric::Reduction reduction() const { return Rule::kReduction; }
   virtual bool two_sweeps() const {
     return Rule::kMeetsBatch || Rule::kPartners;
@@ -95,7 +103,7 @@ class RowsOf : public RuleRows<Dtype> {
     caffe_metric::meet_batch(batch.anchors, states_.data(), &met_);
   }
   virtual void Slope_cpu(const BatchRows<Dtype>& batch, int begin, int end,
-                         bool write, Dtype* v) {
+                         bool write, const Dtype*, Dtype* v) {
     const State* states = states_.data();
     double* losses = this->losses()->mutable_cpu_data();
     ParallelRows(end - begin, kGrain, [=](int from, int to) {
@@ -111,7 +119,8 @@ class RowsOf : public RuleRows<Dtype> {
 #ifdef CPU_ONLY
   virtual void Fold_gpu(const BatchRows<Dtype>&, int, int, Dtype*) { NO_GPU; }
   virtual void Meet_gpu(const BatchRows<Dtype>&) { NO_GPU; }
-  virtual void Slope_gpu(const BatchRows<Dtype>&, int, int, bool, Dtype*) {
+  virtual void Slope_gpu(const BatchRows<Dtype>&, int, int, bool, const Dtype*,
+                         Dtype*) {
     NO_GPU;
   }
 #else
@@ -120,7 +129,7 @@ class RowsOf : public RuleRows<Dtype> {
                         Dtype* v);
   virtual void Meet_gpu(const BatchRows<Dtype>& batch);
   virtual void Slope_gpu(const BatchRows<Dtype>& batch, int begin, int end,
-                         bool write, Dtype* v);
+                         bool write, const Dtype* d, Dtype* v);
 #endif
 
  private:

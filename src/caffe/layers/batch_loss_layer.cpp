@@ -15,8 +15,6 @@ void BatchLossLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
   MetricLossLayer<Dtype>::LayerSetUp(bottom, top);
   MetricLossLayer<Dtype>::Reshape(bottom, top);  // refuses empty bottoms
   rule_.reset(MakeRule());
-  const caffe_metric::Metric<Dtype> metric = {rule_->measure(), 0, 0};
-  distances_.set_metric(metric);
   dim_ = bottom[0]->count(1);
   const uint32_t remembered = this->layer_param_.batch_memory_param().rows();
   CHECK(remembered == 0 || has_memory())
@@ -120,50 +118,13 @@ const Blob<Dtype>& BatchLossLayer<Dtype>::MakeRows(
     rows = &rows_;
     labels = &labels_;
   }
-  const int first = proxies();
-  distances_.Reshape(anchors_, first, total, dim_, num_, false, false);
-  rule_->Start(anchors_);
   const Blob<Dtype>* own = proxies() > 0 ? &proxy_labels_ : labels;
   batch_.anchors = anchors_;
-  batch_.columns = total - first;
+  batch_.columns = total - proxies();
   batch_.among = proxies() == 0;
   batch_.anchor_labels = gpu ? own->gpu_data() : own->cpu_data();
   batch_.labels = gpu ? labels->gpu_data() : labels->cpu_data();
   return *rows;
-}
-
-template <typename Dtype>
-void BatchLossLayer<Dtype>::Sweep_cpu(const vector<Blob<Dtype>*>& bottom,
-                                      bool with_gradient) {
-  distances_.Prepare_cpu(MakeRows(bottom).cpu_data());
-  if (with_gradient) {
-    distances_.StartGradient_cpu();
-  }
-  const bool twice = rule_->two_sweeps();
-  const int strip = distances_.strip();
-  for (int begin = 0; twice && begin < anchors_; begin += strip) {
-    const int end = std::min(begin + strip, anchors_);
-    rule_->Fold_cpu(batch_, begin, end, distances_.Strip_cpu(begin, end));
-  }
-  for (int begin = 0; begin < anchors_; begin += strip) {
-    const int end = std::min(begin + strip, anchors_);
-    // Of one strip the measures are still there.
-    Dtype* v = twice && strip == anchors_ ? distances_.slopes_cpu()
-                                          : distances_.Strip_cpu(begin, end);
-    if (!twice) {
-      rule_->Fold_cpu(batch_, begin, end, v);
-    } else if (begin == 0) {
-      rule_->Meet_cpu(batch_);
-    }
-    rule_->Slope_cpu(batch_, begin, end, with_gradient, v);
-    if (with_gradient) {
-      distances_.AddGradient_cpu(begin, end);
-    }
-  }
-  if (with_gradient) {
-    distances_.FinishGradient_cpu();
-  }
-  has_gradient_ = with_gradient;
 }
 
 template <typename Dtype>
@@ -207,7 +168,8 @@ template <typename Dtype>
 void BatchLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
                                         const vector<Blob<Dtype>*>& top) {
   CheckInput(bottom);
-  Sweep_cpu(bottom, this->phase_ == TRAIN);
+  const Blob<Dtype>& rows = MakeRows(bottom);
+  sweep_.Run_cpu(batch_, rows, num_, this->phase_ == TRAIN, rule_.get());
   const double* losses = rule_->losses()->cpu_data();
   const PairSums* row_pairs =
       reinterpret_cast<const PairSums*>(rule_->pairs()->cpu_data());
@@ -237,11 +199,12 @@ void BatchLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
   if (!propagate_down[0] && !learns) {
     return;
   }
-  if (!has_gradient_) {
-    Sweep_cpu(bottom, true);
+  if (!sweep_.has_gradient()) {
+    const Blob<Dtype>& rows = MakeRows(bottom);
+    sweep_.Run_cpu(batch_, rows, num_, true, rule_.get());
   }
   const Dtype scale = empty_ ? Dtype(0) : top[0]->cpu_diff()[0] / normalizer_;
-  const Dtype* gradient = distances_.gradient().cpu_data();
+  const Dtype* gradient = sweep_.gradient().cpu_data();
   if (learns) {
     caffe_axpy(this->blobs_[0]->count(), scale, gradient,
                this->blobs_[0]->mutable_cpu_diff());

@@ -8,47 +8,14 @@
 namespace caffe {
 
 template <typename Dtype>
-void BatchLossLayer<Dtype>::Sweep_gpu(const vector<Blob<Dtype>*>& bottom,
-                                      bool with_gradient) {
-  distances_.Prepare_gpu(MakeRows(bottom).gpu_data());
-  if (with_gradient) {
-    distances_.StartGradient_gpu();
-  }
-  const bool twice = rule_->two_sweeps();
-  const int strip = distances_.strip();
-  for (int begin = 0; twice && begin < anchors_; begin += strip) {
-    const int end = std::min(begin + strip, anchors_);
-    rule_->Fold_gpu(batch_, begin, end, distances_.Strip_gpu(begin, end));
-  }
-  for (int begin = 0; begin < anchors_; begin += strip) {
-    const int end = std::min(begin + strip, anchors_);
-    // Of one strip the measures are still there.
-    Dtype* v = twice && strip == anchors_ ? distances_.slopes_gpu()
-                                          : distances_.Strip_gpu(begin, end);
-    if (!twice) {
-      rule_->Fold_gpu(batch_, begin, end, v);
-    } else if (begin == 0) {
-      rule_->Meet_gpu(batch_);
-    }
-    rule_->Slope_gpu(batch_, begin, end, with_gradient, v);
-    if (with_gradient) {
-      distances_.AddGradient_gpu(begin, end);
-    }
-  }
-  if (with_gradient) {
-    distances_.FinishGradient_gpu();
-  }
-  has_gradient_ = with_gradient;
-}
-
-template <typename Dtype>
 void BatchLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
                                         const vector<Blob<Dtype>*>& top) {
   const int pair_sums = RuleRows<Dtype>::kPairSums;
   report_.Start(2 + pair_sums);
   report_.CheckInput(num_, dim_, bottom[0]->gpu_data(), bottom[1]->gpu_data(),
                      0, proxies() > 0 ? proxies() : caffe_metric::kAnyClass);
-  Sweep_gpu(bottom, this->phase_ == TRAIN);
+  const Blob<Dtype>& rows = MakeRows(bottom);
+  sweep_.Run_gpu(batch_, rows, num_, this->phase_ == TRAIN, rule_.get());
   report_.AddColumns(anchors_, 2, rule_->losses()->gpu_data(), 0);
   report_.AddColumns(anchors_, pair_sums, rule_->pairs()->gpu_data(), 2);
   // The one copy to the host.
@@ -75,10 +42,11 @@ void BatchLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
   if (!propagate_down[0] && !learns) {
     return;
   }
-  if (!has_gradient_) {
-    Sweep_gpu(bottom, true);
+  if (!sweep_.has_gradient()) {
+    const Blob<Dtype>& rows = MakeRows(bottom);
+    sweep_.Run_gpu(batch_, rows, num_, true, rule_.get());
   }
-  const Dtype* gradient = distances_.gradient().gpu_data();
+  const Dtype* gradient = sweep_.gradient().gpu_data();
   const Dtype* loss_diff = top[0]->gpu_diff();
   const Dtype own = empty_ ? Dtype(0) : 1 / normalizer_;
   if (learns) {
@@ -100,9 +68,5 @@ void BatchLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
 }
 
 INSTANTIATE_LAYER_GPU_FUNCS(BatchLossLayer);
-template void BatchLossLayer<float>::Sweep_gpu(const vector<Blob<float>*>&,
-                                               bool);
-template void BatchLossLayer<double>::Sweep_gpu(const vector<Blob<double>*>&,
-                                                bool);
 
 }  // namespace caffe

@@ -3,7 +3,6 @@
 
 #include "caffe/layers/triplet_loss_layer.hpp"
 #include "caffe/util/math_functions.hpp"
-#include "caffe/util/parallel_rows.hpp"
 #include "caffe_metric/triplet_anchor.hpp"
 
 namespace caffe {
@@ -12,9 +11,6 @@ using caffe_metric::kListedTermSize;
 using caffe_metric::ListedTerm;
 using caffe_metric::PairSums;
 using caffe_metric::TripletStats;
-
-// Anchors that a thread takes at once.
-const int kGrain = 16;
 
 template <typename Dtype>
 typename TripletLossLayer<Dtype>::Listed TripletLossLayer<Dtype>::ListedRows(
@@ -76,57 +72,9 @@ uint64_t TripletLossLayer<Dtype>::MiningKey() const {
 }
 
 template <typename Dtype>
-void TripletLossLayer<Dtype>::AddMined(const vector<Blob<Dtype>*>& bottom,
-                                       bool with_gradient, TripletStats* stats,
-                                       PairSums* pairs) {
-  const Dtype* labels = bottom[1]->cpu_data();
-  // swap meets rows of other anchors: it needs all of them at once.
-  distances_.Reshape(num_, dim_, true, options_.swap);
-  distances_.Prepare_cpu(bottom[0]->cpu_data());
-  if (with_gradient) {
-    distances_.StartGradient_cpu();
-  }
-  anchor_stats_.assign(num_, TripletStats());
-  anchor_pairs_.resize(num_);
-  TripletStats* anchor_stats = anchor_stats_.data();
-  PairSums* anchor_pairs = anchor_pairs_.data();
-  for (int begin = 0; begin < num_; begin += distances_.strip()) {
-    const int end = std::min(begin + distances_.strip(), num_);
-    const Dtype* d = distances_.Strip_cpu(begin, end);
-    Dtype* slopes = distances_.slopes_cpu();
-    caffe_set((end - begin) * num_, Dtype(0), slopes);
-    const caffe_metric::SwapMatrices<Dtype> matrices = {d, slopes, num_};
-    // With swap an anchor writes derivatives of other rows, too.
-    const int grain = options_.swap ? num_ : kGrain;
-    ParallelRows(end - begin, grain, [=, &matrices](int from, int to) {
-      caffe_metric::AnchorWork work;
-      for (int row = from; row < to; ++row) {
-        const int i = begin + row;
-        const size_t at = static_cast<size_t>(row) * num_;
-        anchor_pairs[i] =
-            caffe_metric::pair_sums(i, num_, d + at, labels[i], labels);
-        if (anchor_pairs[i].is_finite()) {
-          caffe_metric::add_anchor(options_, mining_, key_, i, num_, d + at,
-                                   labels, options_.swap ? &matrices : NULL,
-                                   slopes + at, &work, &anchor_stats[i]);
-        }
-      }
-    });
-    if (with_gradient) {
-      distances_.AddGradient_cpu(begin, end);
-    }
-  }
-  for (int i = 0; i < num_; ++i) {
-    stats->add(anchor_stats[i]);
-    pairs->add(anchor_pairs[i]);
-  }
-  if (!pairs->is_finite()) {
-    CheckDistances(bottom);
-  }
-  if (with_gradient) {
-    distances_.FinishGradient_cpu();
-  }
-  has_gradient_ = with_gradient;
+BatchRows<Dtype> TripletLossLayer<Dtype>::MinedRows(const Dtype* labels) const {
+  const BatchRows<Dtype> rows = {num_, num_, true, labels, labels};
+  return rows;
 }
 
 template <typename Dtype>
@@ -160,8 +108,21 @@ void TripletLossLayer<Dtype>::Forward_cpu(const vector<Blob<Dtype>*>& bottom,
   if (layout_ == MINED) {
     this->CheckFinite(*bottom[0], "features");
     this->CheckLabels(*bottom[1]);
-    key_ = MiningKey();
-    AddMined(bottom, this->phase_ == TRAIN, &stats, &pairs);
+    mined_->set_key(MiningKey());
+    sweep_.Run_cpu(MinedRows(bottom[1]->cpu_data()), *bottom[0], num_,
+                   this->phase_ == TRAIN, mined_.get());
+    const double* sums = mined_->sums()->cpu_data();
+    const PairSums* row_pairs =
+        reinterpret_cast<const PairSums*>(mined_->pairs()->cpu_data());
+    for (int i = 0; i < num_; ++i, sums += 3) {
+      stats.loss += sums[0];
+      stats.selected += sums[1];
+      stats.active += sums[2];
+      pairs.add(row_pairs[i]);
+    }
+    if (!pairs.is_finite()) {
+      CheckDistances(bottom);
+    }
   } else {
     if (layout_ == WEIGHTED_ROWS) {
       this->CheckFinite(*bottom[3], "weights");
@@ -216,12 +177,11 @@ void TripletLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
   if (layout_ != MINED) {
     AddListedGradient(scale, propagate_down, bottom);
   } else if (propagate_down[0]) {
-    if (!has_gradient_) {
-      TripletStats stats;
-      PairSums pairs = {0, 0, 0, 0};
-      AddMined(bottom, true, &stats, &pairs);
+    if (!sweep_.has_gradient()) {
+      sweep_.Run_cpu(MinedRows(bottom[1]->cpu_data()), *bottom[0], num_, true,
+                     mined_.get());
     }
-    caffe_cpu_scale(bottom[0]->count(), scale, distances_.gradient().cpu_data(),
+    caffe_cpu_scale(bottom[0]->count(), scale, sweep_.gradient().cpu_data(),
                     bottom[0]->mutable_cpu_diff());
   }
 }

@@ -4,11 +4,9 @@
 #include "caffe/layers/triplet_loss_layer.hpp"
 #include "caffe/util/math_functions.hpp"
 #include "caffe_metric/block.cuh"
-#include "caffe_metric/pairs.cuh"
 #include "caffe_metric/scale_by_loss.cuh"
 #include "caffe_metric/triplet_all.cuh"
 #include "caffe_metric/triplet_listed.cuh"
-#include "caffe_metric/triplet_mining.cuh"
 
 namespace caffe {
 
@@ -22,8 +20,6 @@ using caffe_metric::PairSums;
 // Where work is dealt out to blocks, their number does not depend on how much
 // there is: the sums keep their order.
 const int kMaxBlocks = 1024;
-// Blocks that have scratch memory for an anchor's thresholds.
-const int kHingeBlocks = 256;
 const int kPairSums = sizeof(PairSums) / sizeof(double);
 
 template <typename Dtype>
@@ -33,7 +29,7 @@ void TripletLossLayer<Dtype>::AddListedGpu(const vector<Blob<Dtype>*>& bottom) {
   const int count = apart ? num_ : num_ / group_size_ * (group_size_ - 2);
   const int blocks = std::min(num_, kMaxBlocks);
   terms_.Reshape(count, kListedTermSize, 1, 1);
-  row_sums_.Reshape(blocks, kListedSums, 1, 1);
+  block_sums_.Reshape(blocks, kListedSums, 1, 1);
   caffe_metric::add_listed_terms<
       Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<blocks, kBlockThreads>>>(
@@ -41,74 +37,9 @@ void TripletLossLayer<Dtype>::AddListedGpu(const vector<Blob<Dtype>*>& bottom) {
           bottom[apart ? 1 : 0]->gpu_data(), bottom[apart ? 2 : 0]->gpu_data(),
           layout_ == WEIGHTED_ROWS ? bottom[3]->gpu_data() : NULL,
           reinterpret_cast<ListedTerm<Dtype>*>(terms_.mutable_gpu_data()),
-          row_sums_.mutable_gpu_data());
+          block_sums_.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
-  report_.AddColumns(blocks, kListedSums, row_sums_.gpu_data(), 0);
-}
-
-template <typename Dtype>
-void TripletLossLayer<Dtype>::MineStripGpu(int begin, int end, const Dtype* d,
-                                           const Dtype* labels) {
-  const int rows = end - begin;
-  const bool swap = options_.swap;
-  const bool use_pair = options_.use_pair;
-  PairSums* pairs = reinterpret_cast<PairSums*>(row_pairs_.mutable_gpu_data());
-  Dtype* slopes = distances_.slopes_gpu();
-  double* sums = row_sums_.mutable_gpu_data();
-  caffe_metric::pair_sums_row<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<rows, kBlockThreads>>>(begin, num_, d, labels, pairs);
-  if (mining_ != caffe_metric::ALL) {
-    caffe_metric::mined_row<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<rows, kBlockThreads>>>(options_.rule, mining_, swap, use_pair, key_,
-                                  begin, num_, d, labels, slopes, sums);
-  } else if (options_.rule.type == caffe_metric::HINGE && !swap) {
-    const int blocks = std::min(rows, kHingeBlocks);
-    int room = 1;
-    while (room < num_) {
-      room *= 2;
-    }
-    thresholds_.Reshape(blocks, room, 1, 1);
-    threshold_sums_.Reshape(blocks, num_, 1, 1);
-    threshold_counts_.Reshape(blocks, num_ + 1, 1, 1);
-    caffe_metric::hinge_rows<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<blocks, kBlockThreads>>>(
-            options_.rule.margin, use_pair, begin, rows, num_, room, d, labels,
-            pairs, thresholds_.mutable_gpu_data(),
-            threshold_sums_.mutable_gpu_data(),
-            threshold_counts_.mutable_gpu_data(), slopes, sums);
-  } else {
-    caffe_metric::loss_row<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<rows, kBlockThreads>>>(options_.rule, swap, use_pair, begin, num_, d,
-                                  labels, pairs, slopes, sums);
-  }
-  CUDA_POST_KERNEL_CHECK;
-}
-
-template <typename Dtype>
-void TripletLossLayer<Dtype>::AddMinedGpu(const vector<Blob<Dtype>*>& bottom,
-                                          bool with_gradient) {
-  // swap meets rows of other anchors: it needs all of them at once.
-  distances_.Reshape(num_, dim_, true, options_.swap);
-  row_pairs_.Reshape(num_, kPairSums, 1, 1);
-  row_sums_.Reshape(num_, kAnchorSums, 1, 1);
-  distances_.Prepare_gpu(bottom[0]->gpu_data());
-  if (with_gradient) {
-    distances_.StartGradient_gpu();
-  }
-  for (int begin = 0; begin < num_; begin += distances_.strip()) {
-    const int end = std::min(begin + distances_.strip(), num_);
-    MineStripGpu(begin, end, distances_.Strip_gpu(begin, end),
-                 bottom[1]->gpu_data());
-    if (with_gradient) {
-      distances_.AddGradient_gpu(begin, end);
-    }
-  }
-  if (with_gradient) {
-    distances_.FinishGradient_gpu();
-  }
-  report_.AddColumns(num_, kAnchorSums, row_sums_.gpu_data(), 0);
-  report_.AddColumns(num_, kPairSums, row_pairs_.gpu_data(), kAnchorSums);
-  has_gradient_ = with_gradient;
+  report_.AddColumns(blocks, kListedSums, block_sums_.gpu_data(), 0);
 }
 
 template <typename Dtype>
@@ -118,10 +49,14 @@ void TripletLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
   PairSums pairs = {0, 0, 0, 0};
   report_.Start(std::max(kListedSums, kAnchorSums + kPairSums));
   if (layout_ == MINED) {
-    key_ = MiningKey();
+    mined_->set_key(MiningKey());
     report_.CheckInput(num_, dim_, bottom[0]->gpu_data(), bottom[1]->gpu_data(),
                        0);
-    AddMinedGpu(bottom, this->phase_ == TRAIN);
+    sweep_.Run_gpu(MinedRows(bottom[1]->gpu_data()), *bottom[0], num_,
+                   this->phase_ == TRAIN, mined_.get());
+    report_.AddColumns(num_, kAnchorSums, mined_->sums()->gpu_data(), 0);
+    report_.AddColumns(num_, kPairSums, mined_->pairs()->gpu_data(),
+                       kAnchorSums);
     // The one copy to the host.
     if (report_.bad_input()) {
       this->CheckFinite(*bottom[0], "features");
@@ -170,16 +105,16 @@ void TripletLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
   const Dtype* loss_diff = top[0]->gpu_diff();
   if (layout_ == MINED) {
     if (propagate_down[0]) {
-      if (!has_gradient_) {
-        report_.Start(kAnchorSums + kPairSums);
-        AddMinedGpu(bottom, true);
+      if (!sweep_.has_gradient()) {
+        sweep_.Run_gpu(MinedRows(bottom[1]->gpu_data()), *bottom[0], num_, true,
+                       mined_.get());
       }
       const int count = bottom[0]->count();
       caffe_metric::scale_by_loss<
           Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
           <<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(
-              count, distances_.gradient().gpu_data(), loss_diff,
-              1 / normalizer_, bottom[0]->mutable_gpu_diff());
+              count, sweep_.gradient().gpu_data(), loss_diff, 1 / normalizer_,
+              bottom[0]->mutable_gpu_diff());
       CUDA_POST_KERNEL_CHECK;
     }
     return;

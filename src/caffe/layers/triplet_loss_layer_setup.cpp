@@ -4,6 +4,9 @@
 
 namespace caffe {
 
+// Rows of the largest N x N array that a Blob holds.
+const int kMostSwapped = 46340;
+
 template <typename Dtype>
 void TripletLossLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
                                          const vector<Blob<Dtype>*>& top) {
@@ -21,7 +24,6 @@ void TripletLossLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
   rule.margin = param.margin();
   options_.swap = param.swap();
   options_.use_pair = param.use_pair();
-  distances_.set_metric(metric);
   CHECK(param.num_negatives() >= 1 && param.num_negatives() < 1u << 30)
       << this->Title() << ": num_negatives is " << param.num_negatives()
       << ", must be >= 1 and < 2^30";
@@ -31,6 +33,7 @@ void TripletLossLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
       << ", RATIO needs a margin > 0";
   CHECK(metric.distance != caffe_metric::LP || metric.p > 0)
       << this->Title() << ": p is " << param.p() << ", LP needs p > 0";
+  mined_.reset(new TripletRows<Dtype>(options_, mining_));
 }
 
 template <typename Dtype>
@@ -52,6 +55,10 @@ void TripletLossLayer<Dtype>::Reshape(const vector<Blob<Dtype>*>& bottom,
         << " rows is no multiple of the group size " << group_size_
         << " (2 + num_negatives)";
   }
+  // swap needs two arrays of N x N at once, and Caffe counts in int.
+  CHECK(layout_ != MINED || !options_.swap || num_ <= kMostSwapped)
+      << this->Title() << ": the batch of " << num_ << " rows is too large for "
+      << "swap, which mines at most " << kMostSwapped;
   if (layout_ == MINED || layout_ == WEIGHTED_ROWS) {
     const int last = layout_ == MINED ? 1 : 3;
     CHECK_EQ(bottom[last]->count(), num_)
