@@ -8,25 +8,10 @@ from caffe.proto import caffe_pb2
 from caffe_metric import suite
 from caffe_metric.nets import schema
 from equal_lengths import zip_equal
+from field_numbers import NUMBERS
 from harness import ENGINES, FIELDS, Spec, need, run, unit_rows
 
 MESSAGES = {row.type: row.message for row in suite.NATIVE}
-NUMBERS = {
-    "l2_norm_param": 40101,
-    "triplet_loss_param": 40102,
-    "rank_param": 40103,
-    "rank_hard_loss_param": 40104,
-    "margin_inner_product_param": 40105,
-    "margin_softmax_loss_param": 40106,
-    "batch_contrastive_loss_param": 40107,
-    "multi_similarity_loss_param": 40108,
-    "circle_loss_param": 40109,
-    "sup_con_loss_param": 40110,
-    "lifted_structure_loss_param": 40111,
-    "proxy_anchor_loss_param": 40112,
-    "center_loss_param": 40113,
-    "batch_memory_param": 40114,
-}
 # The field numbers that older trees' models have.
 OLDER = {
     "TripletLossParameter": {"margin": 1, "losstype": 2, "num_negatives": 3, "use_pair": 4},

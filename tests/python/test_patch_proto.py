@@ -10,23 +10,7 @@ import pytest
 from caffe_metric import patch
 from caffe_metric.support.errors import UserError
 from caffe_trees import HEAD, LAYER_PARAMETER, PROTO, STOCK, TAIL, Compiled, make_tree, snapshot
-
-NUMBERS = {
-    "l2_norm_param": 40101,
-    "triplet_loss_param": 40102,
-    "rank_param": 40103,
-    "rank_hard_loss_param": 40104,
-    "margin_inner_product_param": 40105,
-    "margin_softmax_loss_param": 40106,
-    "batch_contrastive_loss_param": 40107,
-    "multi_similarity_loss_param": 40108,
-    "circle_loss_param": 40109,
-    "sup_con_loss_param": 40110,
-    "lifted_structure_loss_param": 40111,
-    "proxy_anchor_loss_param": 40112,
-    "center_loss_param": 40113,
-    "batch_memory_param": 40114,
-}
+from field_numbers import NUMBERS
 
 WAYS = {
     "plain": STOCK,
