@@ -62,9 +62,13 @@ def _rows(name: str, threads: int, quick: bool) -> list[Row]:
     ]
     missing = ""
     try:
-        contenders.append(metric_learning_loss(LIBRARY, threads, name, features, labels))
+        peer = metric_learning_loss(LIBRARY, threads, name, features, labels)
+        peer.call()
+        contenders.append(peer)
     except ImportError as error:
         missing = str(error)
+    except RuntimeError as error:  # PyTorch's word for too little memory
+        missing = str(error).splitlines()[0]
     times = interleave(contenders, threads, 1 if quick else 4)
     alone = threads == 1
     rows = [
