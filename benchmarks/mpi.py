@@ -111,17 +111,18 @@ def train_once(ranks, steps):
 
 
 def curve(args):
-    one = None
     print(f"{os.cpu_count()} cores, {IMAGES} images a rank, one BLAS thread a rank")
+    print(f"load {os.getloadavg()[0]:.0f} at the start, best of {args.rounds} rounds in turn")
     print("ranks  images/s  of R times one  MB sent  by formula  ms exchanging  of a step")
-    for ranks in args.ranks:
-        runs = sorted(train_once(ranks, args.steps) for _ in range(args.rounds))
-        rate, sent, waited = runs[len(runs) // 2]
-        one = one or rate
+    # In turn, so that whatever else the machine does meets all of them.
+    rounds = [[train_once(ranks, args.steps) for ranks in args.ranks] for _ in range(args.rounds)]
+    best = dict(zip(args.ranks, map(max, zip(*rounds))))
+    for ranks, (rate, sent, waited) in best.items():
+        share = rate / (ranks * best[args.ranks[0]][0] / args.ranks[0])
         formula = volume(LENET_PARAMETERS, ranks) / 1e6
         step = 1000 * IMAGES * ranks / rate
         print(
-            f"{ranks:5}  {rate:8.0f}  {rate / (ranks * one):14.2f}  {sent:7.3g}  {formula:10.3g}  "
+            f"{ranks:5}  {rate:8.0f}  {share:14.2f}  {sent:7.3g}  {formula:10.3g}  "
             f"{waited:13.3g}  {waited / step:9.0%}"
         )
 
@@ -135,8 +136,15 @@ def volume(parameters, ranks):
 
 
 def sharded(args):
-    command = [sys.executable, "-m", "benchmarks.mpi", "rank", *sys.argv[2:]]
-    lines = [json.loads(line) for line in mpirun(args.ranks, command, ROOT).splitlines()]
+    def start(ranks, classes, rows):
+        own = ["--classes", classes, "--rows", rows, "--features", args.features]
+        own += ["--sample-rate", args.sample_rate, "--rounds", args.rounds]
+        command = [sys.executable, "-m", "benchmarks.mpi", "rank", *map(str, own)]
+        return [json.loads(line) for line in mpirun(ranks, command, ROOT).splitlines()]
+
+    lines = start(args.ranks, args.classes, args.rows)
+    # A rank's work without its waiting: all rows, a share of the classes, nobody else.
+    alone = start(1, args.classes // args.ranks, args.rows * args.ranks)[0]["processor"]
     seconds = max(line["seconds"] for line in lines)
     memory, before = (max(line[name] for line in lines) for name in ("memory", "before"))
     sent = max(line["sent"] for line in lines)
@@ -144,7 +152,8 @@ def sharded(args):
     print(
         f"{args.classes} classes of {args.features} features on {args.ranks} ranks, {args.rows} "
         f"rows a rank, sample_rate {args.sample_rate:g}, {os.cpu_count()} cores: "
-        f"{1000 * seconds:.0f} ms a step, {memory / 2**20:.0f} MiB a rank "
+        f"{1000 * seconds:.0f} ms a step, of which a rank works {1000 * alone:.0f} ms (processor "
+        f"time, load {os.getloadavg()[0]:.0f}), {memory / 2**20:.0f} MiB a rank "
         f"({before / 2**20:.0f} before the layer; weights and momentum {weights / 2**20:.0f}), "
         f"{sent / 1e6:.3g} MB sent a rank and step "
         f"(by formula {head_volume(args.rows, args.features, args.ranks) / 1e6:.3g})"
@@ -195,12 +204,14 @@ def rank(args):
         sent = ranks.sent if ranks else 0
         if ranks:
             ranks.meet()
-        began = time.perf_counter()
+        began = time.perf_counter(), time.process_time()
         net.forward()
         net.backward()
-        taken.append(time.perf_counter() - began)
+        taken.append((time.perf_counter() - began[0], time.process_time() - began[1]))
+    seconds, processor = (statistics.median(column) for column in zip(*taken[1:]))
     result = {
-        "seconds": statistics.median(taken[1:]),
+        "seconds": seconds,
+        "processor": processor,
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "before": before,
         "sent": ranks.sent - sent if ranks else 0,
@@ -214,28 +225,45 @@ def rank(args):
 # --- What it predicts -----------------------------------------------------------------------------
 
 
+def processor_seconds(call, rounds=9):
+    """Of one core; what else the machine does hardly counts."""
+    call()
+    taken = []
+    for _ in range(rounds):
+        began = time.process_time()
+        call()
+        taken.append(time.process_time() - began)
+    return statistics.median(taken)
+
+
 def gemm_rate():
     """Products a second of one core, in a product of 512 x 4608 by 4608 x 512."""
     import numpy as np
 
     a, b = np.ones((512, 4608), np.float32), np.ones((4608, 512), np.float32)
-    taken = []
-    for _ in range(9):
-        began = time.perf_counter()
-        a @ b
-        taken.append(time.perf_counter() - began)
-    return 512 * 512 * 4608 / statistics.median(taken)
+    return 512 * 512 * 4608 / processor_seconds(lambda: a @ b)
+
+
+def lenet_rate():
+    """Images a second of one core, forward and backward."""
+    import caffe
+
+    caffe.set_mode_cpu()
+    with tempfile.TemporaryDirectory() as folder:
+        write_lenet(Path(folder), 1)
+        net = caffe.Net(str(Path(folder, "net.prototxt")), caffe.TRAIN)
+    return IMAGES / processor_seconds(lambda: (net.forward(), net.backward()))
 
 
 def predict(args):
     """Seconds of a step: the machine's own work, and the slowest link's."""
     machines, cores = 8, os.cpu_count()
-    lenet = cores * train_once(1, args.steps)[0]
+    lenet = cores * lenet_rate()
     core = gemm_rate()
     # Forward, and backward by weights and by features, at the speed of a product.
     resface = cores * core / (3 * RESFACE_PRODUCTS)
     print(
-        f"a machine of {cores} cores: LeNet {lenet:.0f} images/s (measured on one core, times "
+        f"a machine of {cores} cores: LeNet {lenet:.0f} images/s (one core's, times "
         f"{cores}), ResFace-28 {resface:.2f} images/s (a core makes {core / 1e9:.1f} G products/s)"
     )
     print(
@@ -287,6 +315,7 @@ def main():
         curve(args)
         return
     args.ranks = (args.ranks or [4])[0]
+    os.environ.update(MPI)  # one thread
     {"sharded": sharded, "rank": rank, "predict": predict}[args.what](args)
 
 

@@ -33,7 +33,8 @@ class Ranks:
     """The ranks of a training. `communicator`: mpi4py's, or None for a rank that is alone.
 
     timeout: seconds that a rank waits for another; it may be changed. doing: what messages say that
-    it was doing. waited, sent: seconds spent in exchanges, and bytes sent, so far.
+    it was doing. lost: whether one did not answer. waited, sent: seconds spent in exchanges, and
+    bytes sent, so far.
     """
 
     def __init__(self, communicator=None, timeout: float = 600.0):
@@ -41,7 +42,7 @@ class Ranks:
         self.rank = communicator.rank if communicator else 0
         self.size = communicator.size if communicator else 1
         self.doing = "starting"
-        self.waited, self.sent, self._tag = 0.0, 0, 0
+        self.lost, self.waited, self.sent, self._tag = False, 0.0, 0, 0
         self.hosts = [socket.gethostname()]
         self.hosts = self.gather_objects(self.hosts[0])
 
@@ -80,6 +81,7 @@ class Ranks:
                 return
             seconds = time.monotonic() - began
             if seconds > self.timeout:
+                self.lost = True
                 names = ", ".join(map(self.name, coming or going))
                 raise Lost(
                     f"{names} did not answer for {self.timeout:g} s ({self.doing}): it hangs, or "

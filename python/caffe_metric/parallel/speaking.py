@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 
-from caffe_metric.parallel.ranks import Lost
 from caffe_metric.support.errors import UserError
 
 # mpirun ends the others once a rank has failed; so long they let rank 0, and those before them,
@@ -39,6 +38,8 @@ def last_to_speak(ranks):
     """Within, a rank that has lost another waits until that one, if it has died, has said why."""
     try:
         yield
-    except Lost:
-        time.sleep(patience(ranks.size) + LOST_PATIENCE)
+    except Exception:
+        # Caffe's layers make a ValueError of Lost.
+        if ranks.lost:
+            time.sleep(patience(ranks.size) + LOST_PATIENCE)
         raise
