@@ -92,6 +92,26 @@ def test_it_is_for_training_alone(tmp_path):
         caffe.Net(str(path), caffe.TEST)
 
 
+def test_its_gradient_and_that_of_gather_batch_are_checked(tmp_path, command):
+    path = tmp_path / "net.prototxt"
+    path.write_text(f"""
+    layer {{ name: "data" type: "Input" top: "x" top: "y" input_param {{
+      shape {{ dim: 8 dim: 6 }} shape {{ dim: 8 }} }} }}
+    layer {{ name: "fc" type: "InnerProduct" bottom: "x" top: "fc"
+      inner_product_param {{ num_output: 4 weight_filler {{ type: "xavier" }} }} }}
+    layer {{ name: "all" type: "Python" bottom: "fc" bottom: "y" top: "rows" top: "labels"
+      python_param {{ module: "caffe_metric.layers" layer: "GatherBatchLayer" }} }}
+    layer {{ name: "loss" type: "Python" bottom: "rows" bottom: "labels" top: "loss" loss_weight: 1
+      python_param {{ module: "caffe_metric.layers" layer: "ShardedMarginSoftmaxLossLayer"
+        param_str: "{{{PLAIN}, semihard: true, base: 9, gamma: 0.5}}" }} }}
+    """)
+    status, out, err = command("gradcheck", path)
+    assert status == 0, out + err
+    assert "checked at a rate of 0" in out
+    for layer in ("all", "loss"):
+        assert any(line.split()[0] == layer and " ok " in line for line in out.splitlines() if line)
+
+
 class Part:
     """A layer of one of several ranks."""
 

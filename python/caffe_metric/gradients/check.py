@@ -173,6 +173,9 @@ def prepare(layer, kept) -> list[str]:
             notes.append("checked without own_update, which leaves the weights no diff")
         if given.get("gradient") in (1, "REFERENCE"):
             notes.append("gradient: REFERENCE is a published update rule, not the derivative")
+    if roles.kind(layer) == "ShardedMarginSoftmaxLoss":
+        isolate.change(layer, update_rate=0.0, gamma=0.0, semihard=False)
+        notes.append("checked at a rate of 0, lambda at its base, without semihard")
     return [note for note in notes if note]
 
 
