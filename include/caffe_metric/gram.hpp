@@ -165,9 +165,7 @@ inline void squares_to_distances(Distance distance, int n, int dim, const T* ui,
     }
   }
   if (distance != SQUARED_L2) {
-    for (int j = 0; j < n; ++j) {
-      row[j] = std::sqrt(row[j]);
-    }
+    take_roots(n, row);
   }
 }
 
