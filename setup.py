@@ -9,6 +9,7 @@ makes of proto/ is packaged, so that no installed package needs it.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import sys
@@ -87,7 +88,17 @@ def extensions() -> list[Pybind11Extension]:
     ]
 
 
-ParallelCompile("CMAKE_BUILD_PARALLEL_LEVEL", default=0).install()
+def has_locks() -> bool:
+    """Whether this system has the locks of a pool of workers; not where /dev/shm is missing."""
+    try:
+        multiprocessing.Lock()
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+if has_locks():
+    ParallelCompile("CMAKE_BUILD_PARALLEL_LEVEL", default=0).install()
 setup(
     license="BSD-2-Clause",
     package_dir={"": "python"},

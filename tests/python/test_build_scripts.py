@@ -380,6 +380,15 @@ def test_without_a_home_ccache_stays_in_the_build(home):
     assert done.stdout == "/project/build/ccache\n"
 
 
+def test_a_cuda_toolkit_of_the_system_is_taken():
+    look = ". cmake/cuda.sh; echo $cuda_toolkit"
+    own = shell(look, CUDA_TOOLKIT="").stdout
+    assert own.endswith("/build/cuda-toolkit/nvidia/cu13\n")
+    # and no other is installed
+    look = f"python=false; {look}; toolkit"
+    assert shell(look, CUDA_TOOLKIT="/usr/local/cuda").stdout == "/usr/local/cuda\n"
+
+
 def test_arguments_reach_caffes_cmake_and_the_patcher(tmp_path):
     if not shutil.which("cmake") or not shutil.which("ninja"):
         pytest.skip("needs cmake and ninja")

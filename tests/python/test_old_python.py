@@ -1,7 +1,8 @@
 """The package on Python 3.8, NumPy 1.17, protobuf 3.6 and PyYAML 5.1, the oldest that it takes.
 
 Syntax is held by ruff's target version. Here: names of the standard library that are younger, and,
-where a Python 3.8 and a package index are at hand, the oldest versions, installed and used.
+where such a Python and a package index are at hand, the oldest and the newest versions, installed
+and used. tests/systems/pythons.sh runs the Pythons between, and more tests on each.
 """
 
 from __future__ import annotations
@@ -83,17 +84,19 @@ def test_what_strings_gained_in_3_9(text, part):
     assert without_suffix(text, part) == end
 
 
-def python_3_8():
-    """A Python 3.8 that runs, or None."""
+def interpreter(version):
+    """A Python of this version that runs, or None."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    for found in [shutil.which("python3.8"), *sorted(pyenv.glob("3.8.*/bin/python3.8"))]:
-        command = [found, "-c", "import sys; sys.exit(sys.version_info[:2] != (3, 8))"]
-        if found and not subprocess.run(command, capture_output=True, check=False).returncode:
+    name = f"python{version}"
+    check = f"import sys; sys.exit('%d.%d' % sys.version_info[:2] != '{version}')"
+    for found in [shutil.which(name), *sorted(pyenv.glob(f"{version}.*/bin/{name}"))]:
+        if found and subprocess.run([found, "-c", check], capture_output=True).returncode == 0:
             return found
     return None
 
 
 OLDEST = {"numpy": "1.17", "protobuf": "3.6", "PyYAML": "5.1"}
+NEWEST = {"numpy": "2", "protobuf": "6", "PyYAML": "6"}
 
 
 def test_the_oldest_versions_are_those_of_the_package():
@@ -120,30 +123,37 @@ assert label == 3
 """
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"), CAFFE_METRIC_PURE="1")
+
+
 @pytest.mark.slow
-def test_the_oldest_versions_work(tmp_path):
-    """Built, installed without a compiler, and used, by Python 3.8 with the oldest of all."""
-    interpreter = python_3_8()
-    if interpreter is None:
-        pytest.skip("no Python 3.8 here")
+@pytest.mark.parametrize(
+    ("version", "packages", "says"),
+    [("3.8", OLDEST, "(3, 8) 1.17."), ("3.13", NEWEST, "(3, 13) 2.")],
+    ids=["oldest", "newest"],
+)
+def test_the_oldest_and_the_newest_versions_work(version, packages, says, wheel, tmp_path):
+    """Installed without a compiler, and used, by the first and the last Python."""
+    found = interpreter(version)
+    if found is None:
+        pytest.skip(f"no Python {version} here")
     environment = tmp_path / "venv"
-    subprocess.run([interpreter, "-m", "venv", environment], check=True)
+    subprocess.run([found, "-m", "venv", environment], check=True)
     python = environment / "bin" / "python"
     pip = [python, "-m", "pip", "--disable-pip-version-check", "-q"]
-    oldest = [f"{name}=={version}.*" for name, version in OLDEST.items()]
-    done = subprocess.run([*pip, "install", *oldest], capture_output=True, text=True, check=False)
+    wanted = [f"{name}=={version}.*" for name, version in packages.items()]
+    done = subprocess.run([*pip, "install", *wanted], capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"the oldest versions cannot be had: {done.stderr.strip().splitlines()[-1]}")
-    wheel = build_wheel(ROOT, tmp_path, CAFFE_METRIC_PURE="1")
+        pytest.skip(f"the versions cannot be had: {done.stderr.strip().splitlines()[-1]}")
     assert wheel.name.endswith("-py3-none-any.whl")
     subprocess.run([*pip, "install", "--no-index", wheel], check=True)
-    done = subprocess.run([python, "-c", USE], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run([python, "-I", "-c", USE], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("(3, 8) 1.17.")
-    done = subprocess.run(
-        [environment / "bin" / "caffe-metric", "--version"], capture_output=True, text=True
-    )
-    assert done.returncode == 0
+    assert done.stdout.startswith(says)
+    command = [environment / "bin" / "caffe-metric", "--version"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def test_what_is_no_dependency_is_asked_for_by_its_extra():

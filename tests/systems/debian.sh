@@ -18,7 +18,9 @@ fail() {
 inside() {
   chroot "$system" /usr/bin/env -i HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    CCACHE_DIR=/ccache GLOG_minloglevel=2 PYTHONDONTWRITEBYTECODE=1 "$@"
+    CCACHE_DIR=/ccache GLOG_minloglevel=2 PYTHONDONTWRITEBYTECODE=1 \
+    PIP_CERT=/etc/host-certificates.crt ${PIP_INDEX_URL:+"PIP_INDEX_URL=$PIP_INDEX_URL"} \
+    ${OMP_NUM_THREADS:+"OMP_NUM_THREADS=$OMP_NUM_THREADS"} "$@"
 }
 
 # What a command there writes goes to $folder/LOG; where it fails, its first error is shown.
@@ -45,13 +47,15 @@ make_system() {
   # The machine's own ways to the network hold in there too.
   cp /etc/resolv.conf "$system/etc/resolv.conf"
   apt-config dump | grep -iE '^Acquire::https?::' >"$system/etc/apt/apt.conf.d/90host" || true
+  cp /etc/ssl/certs/ca-certificates.crt "$system/etc/host-certificates.crt"
 }
 
 install_inside() { # PACKAGE...
-  [ ! -e "$system/packages.done" ] || [ "$(cat "$system/packages.done")" != "$*" ] || return 0
+  ! grep -qxF "$*" "$system/packages.done" 2>/dev/null || return 0
+  logged packages.log inside dpkg --configure -a # of a run that broke off
   logged packages.log inside apt-get update
   logged packages.log inside apt-get install -y --no-install-recommends "$@"
-  echo "$*" >"$system/packages.done"
+  echo "$*" >>"$system/packages.done"
 }
 
 build_packages() {
@@ -64,14 +68,31 @@ copy_project() {
   mkdir -p "$system/project" "$system/ccache"
   (cd "$top" && tar -cf - --exclude=__pycache__ --exclude='*.so' --exclude='*.egg-info' \
     LICENSE README.md CHANGELOG.md MANIFEST.in pyproject.toml setup.py requirements.txt \
-    examples include proto python src tests/cpp tests/python) | tar -xf - -C "$system/project"
+    cmake examples include proto python src tests/cpp tests/python tests/systems) | tar -xf - -C "$system/project"
 }
 
-# Caffe's source with our layers, patched by that system's own Python, built in /caffe; our gtests.
-build_patched() {
+# A step that was done with this very project is not done again; what it printed is shown again.
+once() { # NAME COMMAND...
+  step=$1
+  shift
+  key=$(cd "$system/project" && find . -type f | LC_ALL=C sort | xargs -d '\n' cksum | cksum)
+  [ "$(cat "$folder/$step.done" 2>/dev/null)" = "$key" ] || {
+    "$@" >"$folder/$step.said"
+    echo "$key" >"$folder/$step.done"
+  }
+  cat "$folder/$step.said"
+}
+
+# Caffe's source, in /caffe.
+copy_caffe() {
   [ -d "$top/build/source" ] ||
     python3 "$top/cmake/fetch_caffe.py" "$top/build/download" "$top/build/source"
   [ -d "$system/caffe" ] || cp -a "$top/build/source" "$system/caffe"
+}
+
+# It gets our layers by that system's own Python, and is built; our gtests.
+build_patched() {
+  copy_caffe
   inside env PYTHONPATH=/project/python python3 -m caffe_metric patch /caffe
   tests=$(for file in "$top"/tests/cpp/test_*_layer.cpp; do
     basename "$file" .cpp | sed 's/^test_//'
@@ -79,22 +100,39 @@ build_patched() {
   logged configure.log inside cmake -S /caffe -B /caffe/build -G Ninja -DCMAKE_BUILD_TYPE=Release \
     -DCPU_ONLY=ON -DBLAS=Open -DBUILD_docs=OFF -DBUILD_matlab=OFF "-DBUILD_only_tests=$tests" \
     -DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache
-  logged build.log inside nice ninja -C /caffe/build -j "$jobs" caffe.bin pycaffe test.testbin
+  logged build.log inside ninja -C /caffe/build -j "$jobs" caffe.bin pycaffe test.testbin
   logged gtests.log inside /caffe/build/test/test.testbin --gtest_shuffle '--gtest_filter=-*GPU*'
   inside env PYTHONPATH=/caffe/python \
     python3 -c 'import caffe; assert "Norm" in caffe.layer_type_list()'
+}
+
+# Every compiler there, on what goes into a tree.
+compile_as_cxx11() {
+  logged compilers.log inside env PYTHONPATH=/caffe/python:/project/python sh -c \
+    'cd /project/tests/python && python3 -m pytest -v -p no:cacheprovider -c /dev/null \
+      test_compilers.py'
+  echo "C++11: $(sed -n 's/.*cxx_11\[\(.*\)\] PASSED.*/\1/p' "$folder/compilers.log" | paste -sd, |
+    sed 's/,/, /g')"
 }
 
 version() { # PACKAGE
   inside dpkg-query -W -f '${Version}' "$1"
 }
 
+pretty_name() {
+  sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' "$system/etc/os-release"
+}
+
+passed() {
+  grep -E '^\[ +PASSED' "$folder/gtests.log"
+}
+
 # One line: with what it was built, and what the gtests said.
 report() {
-  echo "$(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' "$system/etc/os-release"):" \
+  echo "$(pretty_name):" \
     "gcc $(inside gcc -dumpversion), Boost $(version libboost-dev)," \
     "OpenCV $(version libopencv-dev), protobuf $(version libprotobuf-dev)," \
     "Python $(inside python3 -c 'import platform; print(platform.python_version())')," \
     "CMake $(version cmake)"
-  grep -E '^\[ +PASSED' "$folder/gtests.log"
+  passed
 }

@@ -4,8 +4,8 @@
 #   tests/systems/debian13.sh [FOLDER]
 #
 # By root, on a Debian or Ubuntu with a network. FOLDER (build/debian13) gets a minimal Debian 13 by
-# debootstrap, and in it Caffe's build. The last lines say what was built with, and what the gtests
-# said.
+# debootstrap, and in it Caffe's build; then compilers that Debian 12 has not, on what goes into a
+# tree. The last lines say what was built with, and what the gtests said.
 set -eu
 
 name=debian13 release=trixie
@@ -15,7 +15,8 @@ name=debian13 release=trixie
 make_system
 # shellcheck disable=SC2046  # a list
 install_inside $(build_packages) python3 python3-numpy python3-protobuf python3-six python3-skimage \
-  python3-yaml
+  python3-yaml python3-pytest g++-13 clang-19
 copy_project
 build_patched
+once compilers compile_as_cxx11
 report
