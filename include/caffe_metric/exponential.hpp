@@ -7,7 +7,8 @@
 
 // exp of whole rows, for the CPU: within 2 units in the last place everywhere,
 // infinity and the subnormal numbers included, in the processor's vectors
-// whatever the compiler's options are.
+// whatever the compiler's options are. The bits are the same with vectors of 16
+// bytes and of 32, which a processor with AVX2 takes.
 //
 //   exp(x) = 2^n exp(r),  n = round(x / ln 2),  r = x - n ln 2
 //
@@ -18,6 +19,10 @@ namespace caffe_metric {
 
 #if defined(__GNUC__)
 #define CAFFE_METRIC_VECTORS 1
+#define CAFFE_METRIC_INLINE inline __attribute__((always_inline))
+#if defined(__x86_64__)
+#define CAFFE_METRIC_AVX2 1
+#endif
 #endif
 
 template <typename T>
@@ -50,92 +55,126 @@ struct ExpConstants<double> {
 };
 
 #ifdef CAFFE_METRIC_VECTORS
+// Loose is the same at any address, of a T or of several.
 template <typename T>
-struct Vector {
+struct Vector16 {
+  static const int kWidth = 16 / sizeof(T);
   typedef T Type __attribute__((vector_size(16)));
   typedef typename ExpConstants<T>::Bits Bits __attribute__((vector_size(16)));
-  // The same at any address, of a T or of several.
   typedef T Loose
       __attribute__((vector_size(16), aligned(sizeof(T)), may_alias));
-  static const int kWidth = 16 / sizeof(T);
 };
 
 template <typename T>
-inline typename Vector<T>::Type load(const T* x) {
-  return *reinterpret_cast<const typename Vector<T>::Loose*>(x);
+struct Vector32 {
+  static const int kWidth = 32 / sizeof(T);
+  typedef T Type __attribute__((vector_size(32)));
+  typedef typename ExpConstants<T>::Bits Bits __attribute__((vector_size(32)));
+  typedef T Loose
+      __attribute__((vector_size(32), aligned(sizeof(T)), may_alias));
+};
+
+constexpr double inverse_factorial(int k) {
+  return k < 2 ? 1. : inverse_factorial(k - 1) / k;
 }
 
-template <typename T>
-inline void store(typename Vector<T>::Type value, T* y) {
-  *reinterpret_cast<typename Vector<T>::Loose*>(y) = value;
-}
-
-// mask ? a : b, where mask is -1 or 0 as a comparison gives it.
-template <typename T>
-inline typename Vector<T>::Type select(typename Vector<T>::Bits mask,
-                                       typename Vector<T>::Type a,
-                                       typename Vector<T>::Type b) {
-  typedef typename Vector<T>::Bits Bits;
-  return (typename Vector<T>::Type)(((Bits)a & mask) | ((Bits)b & ~mask));
-}
+// series = (series r + 1 / (k - 1)!) r + ... + 1, written out by the compiler.
+template <typename T, int k>
+struct Taylor {
+  template <typename V>
+  static CAFFE_METRIC_INLINE void go_on(const V& r, V* series) {
+    *series = *series * r + static_cast<T>(inverse_factorial(k - 1));
+    Taylor<T, k - 1>::go_on(r, series);
+  }
+};
 
 template <typename T>
-inline typename Vector<T>::Type exp_vector(typename Vector<T>::Type x) {
+struct Taylor<T, 0> {
+  template <typename V>
+  static CAFFE_METRIC_INLINE void go_on(const V&, V*) {}
+};
+
+// x becomes exp(x). By its address: compilers warn of large vectors as values.
+template <typename T, template <typename> class Vector>
+CAFFE_METRIC_INLINE void exp_vector(typename Vector<T>::Type* in_place) {
   typedef ExpConstants<T> K;
   typedef typename Vector<T>::Type V;
   typedef typename Vector<T>::Bits Bits;
   const V zero = {0};
+  V x = *in_place;
   // The comparisons are false for NaN, which passes through.
-  x = select<T>(x > zero + K::High(), zero + K::High(), x);
-  x = select<T>(x < zero + K::Low(), zero + K::Low(), x);
+  const Bits above = x > zero + K::High(), below = x < zero + K::Low();
+  x = (V)(((Bits)(zero + K::High()) & above) | ((Bits)x & ~above));
+  x = (V)(((Bits)(zero + K::Low()) & below) | ((Bits)x & ~below));
   const V magic = zero + K::Magic();
   const V n = (x * static_cast<T>(1.44269504088896340736) + magic) - magic;
   const V r = (x - n * K::Ln2High()) - n * K::Ln2Low();
-  V series = zero + 1;
-  for (int k = K::kDegree; k > 0; --k) {
-    series = series * r * static_cast<T>(1. / k) + 1;
-  }
+  V series = zero + static_cast<T>(inverse_factorial(K::kDegree));
+  Taylor<T, K::kDegree>::go_on(r, &series);
   const V half = (n * static_cast<T>(0.5) + magic) - magic;
   const V biased_magic = zero + (K::Magic() + K::Bias());
   const V first = (V)((Bits)(half + biased_magic) << K::kMantissa);
   const V second = (V)((Bits)(n - half + biased_magic) << K::kMantissa);
-  return series * first * second;
+  *in_place = series * first * second;
 }
-#endif
 
-// y_k = exp(x_k - shift); y may be x. Returns their sum.
-template <typename T>
-inline double exponentials(int n, const T* x, T shift, T* y) {
-#ifdef CAFFE_METRIC_VECTORS
+// A step takes 64 bytes, whatever the vectors' width is: so the sums are the
+// same.
+template <typename T, template <typename> class Vector>
+CAFFE_METRIC_INLINE double exponentials_by(int n, const T* x, T shift, T* y) {
   typedef typename Vector<T>::Type V;
-  const int width = Vector<T>::kWidth;
-  V sum = {0}, other = {0};
+  typedef typename Vector<T>::Loose Loose;
+  const int width = Vector<T>::kWidth, lanes = 64 / sizeof(T);
+  const int vectors = lanes / width;
+  V sums[vectors] = {};
   int k = 0;
-  for (; k + 2 * width <= n; k += 2 * width) {
-    const V value = exp_vector<T>(load(x + k) - shift);
-    const V next = exp_vector<T>(load(x + k + width) - shift);
-    store<T>(value, y + k);
-    store<T>(next, y + k + width);
-    sum += value;
-    other += next;
+  for (; k + lanes <= n; k += lanes) {
+    for (int l = 0; l < vectors; ++l) {
+      const int at = k + l * width;
+      V value = *reinterpret_cast<const Loose*>(x + at) - shift;
+      exp_vector<T, Vector>(&value);
+      *reinterpret_cast<Loose*>(y + at) = value;
+      sums[l] += value;
+    }
   }
   double total = 0;
-  for (int l = 0; l < width; ++l) {
-    total += static_cast<double>(sum[l]) + other[l];
+  for (int l = 0; l < lanes; ++l) {
+    total += static_cast<double>(sums[l / width][l % width]);
   }
   for (; k < n; k += width) {
     const int rest = n - k < width ? n - k : width;
     V last = {0};
     for (int l = 0; l < rest; ++l) {
-      last[l] = x[k + l];
+      last[l] = x[k + l] - shift;
     }
-    last = exp_vector<T>(last - shift);
+    exp_vector<T, Vector>(&last);
     for (int l = 0; l < rest; ++l) {
       y[k + l] = last[l];
       total += last[l];
     }
   }
   return total;
+}
+#endif
+
+#ifdef CAFFE_METRIC_AVX2
+template <typename T>
+__attribute__((target("avx2"))) double exponentials_by_avx2(int n, const T* x,
+                                                            T shift, T* y) {
+  return exponentials_by<T, Vector32>(n, x, shift, y);
+}
+#endif
+
+// y_k = exp(x_k - shift); y may be x. Returns their sum.
+template <typename T>
+inline double exponentials(int n, const T* x, T shift, T* y) {
+#ifdef CAFFE_METRIC_AVX2
+  if (__builtin_cpu_supports("avx2")) {
+    return exponentials_by_avx2(n, x, shift, y);
+  }
+#endif
+#ifdef CAFFE_METRIC_VECTORS
+  return exponentials_by<T, Vector16>(n, x, shift, y);
 #else
   double total = 0;
   for (int k = 0; k < n; ++k) {

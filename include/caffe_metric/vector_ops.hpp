@@ -1,6 +1,7 @@
 #ifndef CAFFE_METRIC_VECTOR_OPS_HPP_
 #define CAFFE_METRIC_VECTOR_OPS_HPP_
 
+#include <stdint.h>
 #ifdef __SSE__
 #include <xmmintrin.h>
 #endif
@@ -52,9 +53,21 @@ CAFFE_METRIC_HD T norm_of_square(double square) {
 }
 
 template <typename T>
-inline T sum(int n, const T* x) {
-  return sum_terms<T>(n, [=](int k) { return x[k]; });
+CAFFE_METRIC_HD T larger(T a, T b) {
+  return a > b ? a : b;
 }
+
+// The integer as long as a T.
+template <typename T>
+struct BitsOf;
+template <>
+struct BitsOf<float> {
+  typedef int32_t Type;
+};
+template <>
+struct BitsOf<double> {
+  typedef int64_t Type;
+};
 
 // 16 bytes of T: what the least processor adds at once. A loop over them is
 // vector instructions at any level of optimisation, where gcc at -O2 makes none
@@ -65,10 +78,17 @@ struct Packed {
   typedef T Type __attribute__((vector_size(16)));
   static const int kSize = 16 / sizeof(T);
   static Type all(T x) { return x - Type(); }
+  // As caffe_metric::larger, element by element.
+  static Type larger(Type a, Type b) {
+    typedef typename BitsOf<T>::Type Bits __attribute__((vector_size(16)));
+    const Bits mask = a > b;
+    return (Type)(((Bits)a & mask) | ((Bits)b & ~mask));
+  }
 #else
   typedef T Type;
   static const int kSize = 1;
   static Type all(T x) { return x; }
+  static Type larger(Type a, Type b) { return caffe_metric::larger(a, b); }
 #endif
   static Type load(const T* x) {
     Type packed;
@@ -93,6 +113,20 @@ struct Product {
   template <typename V>
   V operator()(V x, V y) const {
     return x * y;
+  }
+};
+
+struct Difference {
+  template <typename V>
+  V operator()(V x, V y) const {
+    return x - y;
+  }
+};
+
+struct First {
+  template <typename V>
+  V operator()(V x, V y) const {
+    return x;
   }
 };
 
@@ -123,6 +157,11 @@ inline T sum_pairs(int n, const T* x, const T* y, const Term& term) {
     sum += term(x[k], y[k]);
   }
   return sum + Pack::sum((a + b) + (c + d));
+}
+
+template <typename T>
+inline T sum(int n, const T* x) {
+  return sum_pairs(n, x, x, First());
 }
 
 // x . y
@@ -171,7 +210,13 @@ inline void add_scaled(int n, T a, const T* x, T* y) {
 // y = a x; y may be x. Not BLAS's, which takes NaN for 0 here and there.
 template <typename T>
 inline void scale(int n, T a, const T* x, T* y) {
-  for (int k = 0; k < n; ++k) {
+  typedef Packed<T> Pack;
+  const typename Pack::Type factor = Pack::all(a);
+  int k = 0;
+  for (; k + Pack::kSize <= n; k += Pack::kSize) {
+    Pack::store(factor * Pack::load(x + k), y + k);
+  }
+  for (; k < n; ++k) {
     y[k] = a * x[k];
   }
 }
@@ -197,6 +242,36 @@ inline void take_roots(int n, float* x) {
 }
 #endif
 
+// x = a x - b
+template <typename T>
+inline void scale_and_shift(int n, T a, T b, T* x) {
+  typedef Packed<T> Pack;
+  const typename Pack::Type factor = Pack::all(a), shift = Pack::all(b);
+  int k = 0;
+  for (; k + Pack::kSize <= n; k += Pack::kSize) {
+    Pack::store(factor * Pack::load(x + k) - shift, x + k);
+  }
+  for (; k < n; ++k) {
+    x[k] = a * x[k] - b;
+  }
+}
+
+// y += a (x - b w)
+template <typename T>
+inline void add_tangent(int n, T a, T b, const T* w, const T* x, T* y) {
+  typedef Packed<T> Pack;
+  const typename Pack::Type factor = Pack::all(a), along = Pack::all(b);
+  int k = 0;
+  for (; k + Pack::kSize <= n; k += Pack::kSize) {
+    const typename Pack::Type tangent =
+        Pack::load(x + k) - along * Pack::load(w + k);
+    Pack::store(Pack::load(y + k) + factor * tangent, y + k);
+  }
+  for (; k < n; ++k) {
+    y[k] += a * (x[k] - b * w[k]);
+  }
+}
+
 template <typename T>
 CAFFE_METRIC_HD bool is_finite(T x) {
   return x - x == 0;
@@ -204,34 +279,33 @@ CAFFE_METRIC_HD bool is_finite(T x) {
 
 template <typename T>
 inline bool all_finite(int n, const T* x) {
-  return is_finite(sum_terms<T>(n, [=](int k) { return x[k] - x[k]; }));
-}
-
-template <typename T>
-CAFFE_METRIC_HD T larger(T a, T b) {
-  return a > b ? a : b;
+  return is_finite(sum_pairs(n, x, x, Difference()));
 }
 
 // The greatest of x[0 ... n) and `start`.
 template <typename T>
 inline T greatest(int n, const T* x, T start) {
-  T lane[kLanes];
-  for (int l = 0; l < kLanes; ++l) {
-    lane[l] = start;
-  }
+  typedef Packed<T> Pack;
+  const int step = 4 * Pack::kSize;
+  typename Pack::Type lane[4] = {Pack::all(start), Pack::all(start),
+                                 Pack::all(start), Pack::all(start)};
   int k = 0;
-  for (; k + kLanes <= n; k += kLanes) {
-    for (int l = 0; l < kLanes; ++l) {
-      lane[l] = larger(x[k + l], lane[l]);
+  for (; k + step <= n; k += step) {
+    for (int l = 0; l < 4; ++l) {
+      lane[l] = Pack::larger(Pack::load(x + k + l * Pack::kSize), lane[l]);
     }
   }
+  T parts[Pack::kSize];
+  Pack::store(Pack::larger(Pack::larger(lane[0], lane[1]),
+                           Pack::larger(lane[2], lane[3])),
+              parts);
+  for (int l = 0; l < Pack::kSize; ++l) {
+    start = larger(parts[l], start);
+  }
   for (; k < n; ++k) {
-    lane[0] = larger(x[k], lane[0]);
+    start = larger(x[k], start);
   }
-  for (int l = 1; l < kLanes; ++l) {
-    lane[0] = larger(lane[l], lane[0]);
-  }
-  return lane[0];
+  return start;
 }
 
 template <typename T>

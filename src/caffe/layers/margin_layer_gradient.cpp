@@ -112,12 +112,8 @@ Dtype MarginLayer<Dtype>::Along(const Dtype* weights, const Dtype* diff) const {
 template <typename Dtype>
 void MarginLayer<Dtype>::FinishWeightGradient(int j, const Dtype* weights,
                                               const Dtype* diff) {
-  const Dtype along = Along(weights, diff);
-  const Dtype factor = weight_factors_[j];
-  Dtype* dw = weight_diff_ + row(j) * K_;
-  for (int k = 0; k < K_; ++k) {
-    dw[k] += factor * (diff[k] - along * weights[k]);
-  }
+  caffe_metric::add_tangent(K_, weight_factors_[j], Along(weights, diff),
+                            weights, diff, weight_diff_ + row(j) * K_);
 }
 
 template <typename Dtype>

@@ -167,9 +167,8 @@ void MarginSoftmaxLossLayer<Dtype>::StripDiffs(int begin, int end, Dtype weight,
         caffe_metric::softmax_gradient<Dtype>(row_states_[i], shift, weight,
                                               softmax_.label_smoothing(),
                                               this->classes_that_meet());
-    for (int j = 0; j < classes; ++j) {
-      logits[j] = gradient.factor * logits[j] - gradient.offset;
-    }
+    caffe_metric::scale_and_shift(classes, gradient.factor, gradient.offset,
+                                  logits);
     if (here) {
       logits[y] -= gradient.target;
     }
