@@ -108,14 +108,16 @@ __global__ void finish_rows(const TargetRule<T> rule, const bool semihard,
 }
 
 // From a strip's logits, or their exponentials (kept), to d loss / d logits
-// times `weight`. The target's entry stands in target_diffs, too.
+// times *loss_weight / normalizer. The target's entry stands in target_diffs,
+// too.
 template <typename T>
-__global__ void strip_diffs(const bool kept, const double weight,
-                            const double smoothing, const int first,
-                            const int classes, const int all_classes,
-                            const int* targets, const T* target_logits,
-                            const T* shifts, const SoftmaxRow* states,
-                            T* logits, T* target_diffs) {
+__global__ void strip_diffs(const bool kept, const T* loss_weight,
+                            const double normalizer, const double smoothing,
+                            const int first, const int classes,
+                            const int all_classes, const int* targets,
+                            const T* target_logits, const T* shifts,
+                            const SoftmaxRow* states, T* logits,
+                            T* target_diffs) {
   const int i = blockIdx.x;
   const int y = targets[i] - first;
   T* row = logits + static_cast<size_t>(i) * classes;
@@ -128,6 +130,7 @@ __global__ void strip_diffs(const bool kept, const double weight,
     }
     return;
   }
+  const double weight = *loss_weight / normalizer;
   const T shift = kept ? shifts[i] : static_cast<T>(states[i].shift);
   const SoftmaxGradient<T> gradient =
       softmax_gradient<T>(states[i], shift, weight, smoothing, all_classes);

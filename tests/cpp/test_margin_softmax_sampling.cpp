@@ -7,6 +7,7 @@
 // Tolerances: test_metric_util.hpp; frequencies within 5 standard deviations.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <set>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "caffe/blob.hpp"
 #include "caffe/common.hpp"
 #include "caffe/layers/margin_softmax_loss_layer.hpp"
+#include "caffe/util/metric_checks.hpp"
 #include "caffe_metric/class_sampling.hpp"
 
 #include "caffe/test/test_caffe_main.hpp"
@@ -175,6 +177,44 @@ TYPED_TEST(MarginSoftmaxLossLayerSamplingTest, TestSeed) {
   EXPECT_EQ(caffe_rng_rand(), next);
   test.Backward();
   EXPECT_EQ(40, Met(&test, 40, 3).size());
+}
+
+// The same classes on every device, by blocks that have many of them and few,
+// and where the batch has more classes than are to meet.
+TYPED_TEST(MarginSoftmaxLossLayerSamplingTest, TestDrawsOfTheHost) {
+  typedef typename TypeParam::Dtype Dtype;
+  const int sizes[] = {1, 2, 5, 12, 255, 256, 257, 3000};
+  const char* rates[] = {"0.01", "0.25", "0.5", "0.999"};
+  for (int i = 0; i < 8; ++i) {
+    for (int k = 0; k < 4; ++k) {
+      const int C = sizes[i];
+      LayerSpec spec = LossSpec("000000", 2, C, "normalize_features: true",
+                                string("sample_rate: ") + rates[k]);
+      vector<int> batch;
+      for (int row = 0; row < 6; ++row) {
+        const int y = (row * C * 2 / 7 + row % 2) % C;
+        spec.bottoms[1].values[row] = y;
+        batch.push_back(y);
+      }
+      std::sort(batch.begin(), batch.end());
+      batch.erase(std::unique(batch.begin(), batch.end()), batch.end());
+      SCOPED_TRACE(spec.prototxt);
+      LayerRig<Dtype> rig(spec);
+      rig.Forward(7 + i);
+      rig.Backward();
+      vector<int> met = Met(&rig, C, 2);
+      if (met.empty()) {
+        met.push_back(batch[0]);  // a class alone has no gradient
+      }
+      Caffe::set_random_seed(7 + i);
+      EXPECT_EQ(
+          caffe_metric::draw_classes(draw_key(), C,
+                                     caffe_metric::sampled_count(
+                                         static_cast<float>(atof(rates[k])), C),
+                                     batch),
+          met);
+    }
+  }
 }
 
 // SGD with momentum and decay of the rows that met, and of no other.

@@ -183,8 +183,9 @@ class MarginLayer : public Layer<Dtype> {
   Blob<Dtype> unit_features_;  // (M x K): with normalize_features
   Blob<Dtype> factors_;        // (n): 1 / ||w||, where they are not unit rows
   vector<int> classes_;        // (M): the target, or -1
-  vector<int> rows_;           // (n): of the classes that meet; empty: all
-  vector<bool> is_semihard_;   // (M): rows that keep their gradient
+  vector<int> rows_;  // (n): of the classes that meet; empty: all. On the GPU
+                      // rows_gpu_ may be the only one that knows them
+  vector<bool> is_semihard_;  // (M): rows that keep their gradient
 
   // CPU only.
   ClassStrips strips_;

@@ -96,8 +96,10 @@ class MarginSoftmaxLossLayer : public MarginLayer<Dtype> {
   void FoldStrip(int part, int i, int begin, int end, Dtype* logits);
   // CPU: d loss / d logits of a strip, from its exponentials or logits.
   void StripDiffs(int begin, int end, Dtype weight, Dtype* logits);
-  // GPU: what meets; where the logits of a strip are.
+  // GPU: what meets; the draw of `count` classes; where the logits of a strip
+  // are.
   void SampleGpu(const Blob<Dtype>& labels);
+  void DrawClassesGpu(int count);
   Dtype* StripRoomGpu(int begin);
   void StripGradientGpu(const Dtype* features, const Dtype* weights, int begin,
                         int end, const Dtype* logits_diff);
@@ -127,7 +129,10 @@ class MarginSoftmaxLossLayer : public MarginLayer<Dtype> {
   caffe_metric::Update<Dtype> update_;
 
   // GPU only.
-  Blob<double> states_gpu_;        // (M x 5): row_states_
+  Blob<int> marks_;            // (C): see class_sampling.cuh, as the next two
+  Blob<int> sampling_counts_;  // (digits + blocks)
+  Blob<double> draw_limit_;    // (2)
+  Blob<double> states_gpu_;    // (M x 5): row_states_
   Blob<Dtype> target_logits_gpu_;  // (M)
   Blob<Dtype> plain_targets_gpu_;  // (M)
   Blob<Dtype> strip_shifts_gpu_;   // (strips x M)

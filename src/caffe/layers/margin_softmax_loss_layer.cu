@@ -3,6 +3,8 @@
 
 #include "caffe/layers/margin_softmax_loss_layer.hpp"
 #include "caffe/util/math_functions.hpp"
+#include "caffe_metric/class_sampling.cuh"
+#include "caffe_metric/class_sampling.hpp"
 #include "caffe_metric/margin_softmax.cuh"
 #include "caffe_metric/report.cuh"
 
@@ -13,19 +15,65 @@ using caffe_metric::SoftmaxRow;
 
 template <typename Dtype>
 void MarginSoftmaxLossLayer<Dtype>::SampleGpu(const Blob<Dtype>& labels) {
-  if (softmax_.sample_rate() < 1 && this->train()) {
-    // The draw is the host's: it needs the labels there.
-    this->classes_ = this->ReadLabels(labels);
-    DrawClasses();
-    const int classes = this->classes_that_meet();
-    this->rows_gpu_.Reshape(vector<int>(1, classes));
-    std::copy(this->rows_.begin(), this->rows_.end(),
-              this->rows_gpu_.mutable_cpu_data());
-    std::copy(this->classes_.begin(), this->classes_.end(),
-              this->targets_.mutable_cpu_data());
-  } else {
-    this->rows_.clear();
+  this->rows_.clear();
+  if (softmax_.sample_rate() == 1 || !this->train()) {
+    return;
   }
+  const int count =
+      caffe_metric::sampled_count(softmax_.sample_rate(), this->C_);
+  if (count >= this->M_) {
+    this->rows_.resize(count);  // rows_gpu_ knows which
+    DrawClassesGpu(count);
+    return;
+  }
+  // How many meet, the labels alone tell: the host needs them.
+  this->classes_ = this->ReadLabels(labels);
+  DrawClasses();
+  const int classes = this->classes_that_meet();
+  this->rows_gpu_.Reshape(vector<int>(1, classes));
+  caffe_gpu_memcpy(classes * sizeof(int), this->rows_.data(),
+                   this->rows_gpu_.mutable_gpu_data());
+  caffe_gpu_memcpy(this->M_ * sizeof(int), this->classes_.data(),
+                   this->targets_.mutable_gpu_data());
+}
+
+template <typename Dtype>
+void MarginSoftmaxLossLayer<Dtype>::DrawClassesGpu(int count) {
+  using caffe_metric::DrawLimit;
+  using caffe_metric::kDigits;
+  using caffe_metric::kSamplingBlocks;
+  const int C = this->C_;
+  const int blocks =
+      std::min(kSamplingBlocks, (C + kBlockThreads - 1) / kBlockThreads);
+  const uint64_t stream = caffe_metric::stream_of(this->key_, 1, 0);
+  this->rows_gpu_.Reshape(vector<int>(1, count));
+  marks_.Reshape(vector<int>(1, C));
+  sampling_counts_.Reshape(vector<int>(1, kDigits + kSamplingBlocks));
+  draw_limit_.Reshape(vector<int>(1, sizeof(DrawLimit) / sizeof(double)));
+  int* marks = marks_.mutable_gpu_data();
+  int* histogram = sampling_counts_.mutable_gpu_data();
+  int* counts = histogram + kDigits;
+  DrawLimit* limit =
+      reinterpret_cast<DrawLimit*>(draw_limit_.mutable_gpu_data());
+  caffe_gpu_memset(C * sizeof(int), 0, marks);
+  caffe_gpu_memset(kDigits * sizeof(int), 0, histogram);
+  caffe_metric::mark_classes  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<1, kBlockThreads>>>(this->M_, this->targets_.gpu_data(), marks);
+  for (int shift = 56; shift >= 0; shift -= 8) {
+    caffe_metric::count_digits  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<blocks, kBlockThreads>>>(stream, C, shift, marks, limit, histogram);
+    caffe_metric::choose_digit  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<1, kBlockThreads>>>(C, count, shift, histogram, limit);
+  }
+  caffe_metric::count_classes  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<blocks, kBlockThreads>>>(stream, C, marks, limit, counts);
+  caffe_metric::list_classes  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<blocks, kBlockThreads>>>(stream, C, limit, counts, marks,
+                                  this->rows_gpu_.mutable_gpu_data());
+  caffe_metric::place_targets  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<1, kBlockThreads>>>(this->M_, marks,
+                             this->targets_.mutable_gpu_data());
+  CUDA_POST_KERNEL_CHECK;
 }
 
 template <typename Dtype>
@@ -112,7 +160,6 @@ void MarginSoftmaxLossLayer<Dtype>::Backward_gpu(
   const bool reference = this->target_.reference;
   const bool to_weights = UpdatesWeights() || (this->param_propagate_down_[0] &&
                                                !this->param_.triplet());
-  const double weight = top[0]->cpu_diff()[0] / Normalizer();
   const Dtype* features = this->FeaturesGpu(*bottom[0]);
   const SoftmaxRow* states =
       reinterpret_cast<const SoftmaxRow*>(states_gpu_.gpu_data());
@@ -127,8 +174,9 @@ void MarginSoftmaxLossLayer<Dtype>::Backward_gpu(
     }
     caffe_metric::strip_diffs<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
         <<<M, kBlockThreads>>>(
-            kept_, weight, softmax_.label_smoothing(), begin, end - begin,
-            classes, this->targets_.gpu_data(), target_logits_gpu_.gpu_data(),
+            kept_, top[0]->gpu_diff(), Normalizer(), softmax_.label_smoothing(),
+            begin, end - begin, classes, this->targets_.gpu_data(),
+            target_logits_gpu_.gpu_data(),
             strip_shifts_gpu_.gpu_data() + begin / width * M, states, logits,
             this->target_diffs_gpu_.mutable_gpu_data());
     CUDA_POST_KERNEL_CHECK;

@@ -114,6 +114,23 @@ TEST_F(CopiesTest, TestMarginInnerProduct) {
   }
 }
 
+// The classes are drawn on the device, but where the batch may have more of
+// them than are to meet.
+TEST_F(CopiesTest, TestMarginSoftmaxLoss) {
+  const string layer =
+      "type: 'MarginSoftmaxLoss' margin_inner_product_param { num_output: 40 "
+      "weight_filler { type: 'xavier' } } margin_softmax_loss_param { ";
+  const char* options[] = {"", "sample_rate: 0.25", "keep_logits: NEVER",
+                           "sample_rate: 0.15 own_update: true"};
+  for (int i = 0; i < 4; ++i) {
+    const Copies copies(layer + options[i] + " }", Bottoms(6, "001122"));
+    EXPECT_EQ(1 + 1, copies.forward) << options[i];
+    EXPECT_EQ(0, copies.backward) << options[i];
+  }
+  const Copies few(layer + "sample_rate: 0.1 }", Bottoms(6, "001122"));
+  EXPECT_EQ(1 + 1 + 1, few.forward);
+}
+
 // Labels that only the device has are checked there.
 TEST_F(CopiesTest, TestBadLabelOnTheDevice) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
