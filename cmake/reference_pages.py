@@ -192,7 +192,7 @@ def _numbered(text: str) -> list[str]:
     if items:
         # A line that is indented less than the last item's text belongs to the whole list.
         lines = items[-1].splitlines()
-        inside = [lines[0], *[line for line in lines[1:] if line.startswith("      ")]]
+        inside = [lines[0], *[line for line in lines[1:] if line.startswith("     ")]]
         after = " ".join(" ".join(line for line in lines if line not in inside).split())
         items[-1] = "\n".join(inside)
         # A list by the number of bottoms names the number itself, too.
