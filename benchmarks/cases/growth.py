@@ -39,8 +39,7 @@ def run(threads: int, quick: bool) -> Result:
         running[0] = Contender("MarginInnerProduct", running[0].call, running[0].prepare)
         _add(result, "Classes, M = 256, K = 64", "C", classes, running)
     for classes in CLASSES[:2] if quick else CLASSES:
-        for running in _softmax(classes):
-            _add(result, SOFTMAX, "C", classes, running)
+        _softmax(result, classes)
     if not quick:
         _most_classes(result)
     for dim in DIMS[:4] if quick else DIMS:
@@ -57,15 +56,19 @@ def _batch(rows: int, dim: int) -> list[Contender]:
     ]
 
 
-def _softmax(classes: int) -> Iterable[list[Contender]]:
+def _softmax(result: Result, classes: int) -> None:
     """Ours, then PyTorch's: at a million classes only one of them holds its memory at a time."""
-    yield [
-        margin_softmax_loss.layer(256, 128, classes, "", "MarginSoftmaxLoss"),
-        margin_softmax_loss.layer(256, 128, classes, "sample_rate: 0.1", "sample_rate 0.1"),
+    ours = {"MarginSoftmaxLoss": "", "sample_rate 0.1": "sample_rate: 0.1"}
+    running = [
+        margin_softmax_loss.layer(256, 128, classes, softmax, name)
+        for name, softmax in ours.items()
     ]
+    _add(result, SOFTMAX, "C", classes, running)
+    del running
     with contextlib.suppress(ImportError):
         arrays = margin_inner_product.batch(256, 128, classes)
-        yield [peers.torch_softmax(margin_softmax_loss.PEER, 1, arrays, classes)]
+        peer = peers.torch_softmax(margin_softmax_loss.PEER, 1, arrays, classes)
+        _add(result, SOFTMAX, "C", classes, [peer])
 
 
 def _most_classes(result: Result) -> None:

@@ -119,6 +119,33 @@ layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "logits" bottom: "label" t
     np.testing.assert_array_equal(weights[stayed], old[stayed])
 
 
+def test_a_solver_moves_classes_that_were_not_drawn(tmp_path, monkeypatch):
+    """By its momentum, and its decay shrinks them: what own_update is there to avoid."""
+    need("cpp", "MarginSoftmaxLoss")
+    head = f"""
+layer {{ name: "head" type: "MarginSoftmaxLoss" bottom: "fc" bottom: "label" top: "loss"
+  margin_inner_product_param {{ num_output: {CLASSES} normalize_features: true scale: 8
+    weight_filler {{ type: "gaussian" std: 1 }} }}
+  margin_softmax_loss_param {{ sample_rate: 0.25 }} }}
+"""
+    rate, momentum, decay = 0.1, 0.9, 0.01
+    monkeypatch.chdir(
+        write(tmp_path, DATA + FC + head, base_lr=rate, momentum=momentum, weight_decay=decay)
+    )
+    solver = caffe.SGDSolver("solver.prototxt")
+    weights = solver.net.params["head"][0]
+    found = [weights.data.copy()]
+    for _ in range(8):
+        solver.step(1)
+        found.append(weights.data.copy())
+    for old, before, after in zip(found, found[1:], found[2:]):
+        # Of a class that met in neither of two steps, the momentum and the decay go on.
+        expected = momentum * (before - old) - rate * decay * before
+        alone = np.abs(after - before - expected).max(axis=1) < 1e-6
+        assert CLASSES - 2 * MET <= alone.sum() < CLASSES
+    assert np.abs(expected[alone]).max() > 10 * rate * decay
+
+
 # --- The demo's net -------------------------------------------------------------------------------
 
 EXAMPLE = paths.tree() / "examples" / "03_margin"
