@@ -83,7 +83,8 @@ template <typename T, int k>
 struct Taylor {
   template <typename V>
   static CAFFE_METRIC_INLINE void go_on(const V& r, V* series) {
-    *series = *series * r + static_cast<T>(inverse_factorial(k - 1));
+    constexpr T coefficient = inverse_factorial(k - 1);
+    *series = *series * r + coefficient;
     Taylor<T, k - 1>::go_on(r, series);
   }
 };
@@ -109,7 +110,8 @@ CAFFE_METRIC_INLINE void exp_vector(typename Vector<T>::Type* in_place) {
   const V magic = zero + K::Magic();
   const V n = (x * static_cast<T>(1.44269504088896340736) + magic) - magic;
   const V r = (x - n * K::Ln2High()) - n * K::Ln2Low();
-  V series = zero + static_cast<T>(inverse_factorial(K::kDegree));
+  constexpr T last = inverse_factorial(K::kDegree);
+  V series = zero + last;
   Taylor<T, K::kDegree>::go_on(r, &series);
   const V half = (n * static_cast<T>(0.5) + magic) - magic;
   const V biased_magic = zero + (K::Magic() + K::Bias());

@@ -125,7 +125,7 @@ struct Difference {
 
 struct First {
   template <typename V>
-  V operator()(V x, V y) const {
+  V operator()(V x, V) const {
     return x;
   }
 };
