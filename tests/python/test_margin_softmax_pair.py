@@ -198,3 +198,16 @@ def test_the_share_of_right_rows(rng, way):
     assert 0 < expected < 1
     for phase in (caffe.TRAIN, caffe.TEST):
         assert_close(ours(way, bottoms, weights, margin, phase=phase).forward()[2], expected, 1e-6)
+
+
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_weights_that_are_not_a_number_show_beside_a_zero_feature(rng, way):
+    for value in (np.nan, np.inf):
+        weights = unit_rows(rng, 3, K)
+        weights[1, 2] = value
+        bottoms = {"x": np.zeros((1, K), np.float32), "y": np.int64([1])}
+        margin = {"num_output": 3, "type": "DOUBLE", "normalize_weights": False}
+        assert np.isnan(ours(way, bottoms, weights, margin).forward()[0])
+        pair = Pair(bottoms, weights, margin).forward()
+        assert np.isnan(pair.net.blobs["logits"].data[0, 1])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from caffe_metric.rules.reference.distance import divide, row_norms
+from caffe_metric.rules.reference.margin import target_cosines
 
 # Weight rows whose gradient is computed at a time.
 CLASSES = 4096
@@ -68,8 +69,7 @@ def forward(parameters, rule, x, weights, labels, logits, unit_weights: bool, ba
     if not parameters.normalize_weights:
         target_norms[rows] = row_norms(weights[labels[rows]])
     cosine = np.zeros_like(norms)
-    cosine[rows] = divide(logits[targets], norms[rows] * target_norms[rows])
-    np.clip(cosine, -1, 1, out=cosine)
+    cosine[rows] = target_cosines(logits[targets], norms[rows] * target_norms[rows])
     value, slope = backend.target_curve(*rule, cosine)
     factor = _row_factor(parameters, norms)
     if factor is not None:

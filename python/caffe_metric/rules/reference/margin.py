@@ -46,6 +46,16 @@ def additive(angular: float, cosine: float, c: np.ndarray) -> tuple[np.ndarray, 
     return value - kind(cosine), np.where(past, 1, slope).astype(c.dtype)
 
 
+def target_cosines(plain: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Logits without a margin over what their cosines are multiplied by, within [-1, 1].
+
+    NaN stays NaN, and NaN weights show beside a zero feature, too, as in margin_rule.hpp.
+    """
+    with np.errstate(invalid="ignore"):  # 0 times infinity
+        cosines = np.where(length == 0, 0 * plain, plain / np.where(length == 0, 1, length))
+    return np.clip(cosines, -1, 1).astype(plain.dtype)
+
+
 def target_curve(m: int, lamda: float, angular: float, cosine: float, c: np.ndarray):
     """f(c) of the target's logit, and its derivative.
 
