@@ -45,6 +45,8 @@ CANDIDATES = {
         {"margin": 0.25, "gamma": 128},
         {"margin": 0.4, "gamma": 32},
         {"margin": 0.4, "gamma": 64},
+        {"margin": 0.25, "gamma": 8},
+        {"margin": 0.25, "gamma": 4},
     ],
     "sup_con": [{"temperature": 0.05}, {"temperature": 0.1}, {"temperature": 0.2}],
     "lifted_structure": [
@@ -56,6 +58,7 @@ CANDIDATES = {
         {"margin": 0.1, "alpha": 32},
         {"margin": 0.1, "alpha": 16},
         {"margin": 0.3, "alpha": 32},
+        {"margin": 0.1, "alpha": 8},
     ],
     "center": [{"loss_weight": 0.003}, {"loss_weight": 0.01}, {"loss_weight": 0.03}],
 }
