@@ -11,6 +11,7 @@ from caffe_metric.demo.drawings import class_colour, curve_figure, map_figure
 from caffe_metric.demo.embed import figure_tag
 from caffe_metric.demo.images import UNSEEN
 from caffe_metric.demo.neighbours import neighbours_html
+from caffe_metric.demo.recipes import BASELINE
 from caffe_metric.evaluation.figures import COLOURS, GRAY, histogram_figure, roc_panels
 from caffe_metric.evaluation.report import HISTOGRAM_BINS
 from caffe_metric.support.files import replacing
@@ -35,7 +36,7 @@ def write_report(path, images, embeddings, measured, trainings, progress):
     unseen_names = [images.class_names[label] for label in UNSEEN]
     maps_drawn = {name: map_figure(one, labels[rows], UNSEEN) for name, one in placed.items()}
     page = string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        lead=_lead(images, unseen_names, len(trainings)),
+        lead=_lead(images, unseen_names, trainings),
         numbers=_numbers(measured, trainings),
         explanation=_EXPLANATION,
         curves=_figures(
@@ -70,11 +71,12 @@ _EXPLANATION = (
 )
 
 
-def _lead(images, unseen_names, count):
+def _lead(images, unseen_names, trainings):
     seen = len(images.class_names) - len(unseen_names)
+    beside = " and a softmax beside them" if BASELINE in trainings else ""
     return (
-        f"{html.escape(images.title)}: {count} small nets, one for each loss and a softmax beside "
-        f"them, trained on {seen} of {len(images.class_names)} classes. "
+        f"{html.escape(images.title)}: {len(trainings)} small nets, one for each loss{beside}, "
+        f"trained on {seen} of {len(images.class_names)} classes. "
         f"{html.escape(_and(unseen_names).capitalize())} were kept out of training, to see "
         f"whether the metric holds for what it has never met."
     )
