@@ -39,7 +39,52 @@ Blobs MakeBlobs(const vector<vector<int>>& shapes) {
   return blobs;
 }
 
+// False in trees of before 2015-08, which have one solver.
+template <typename C>
+auto SetSolvers(int count, int) -> decltype(C::set_solver_count(count), true) {
+  C::set_solver_count(count);
+  return true;
+}
+template <typename C>
+bool SetSolvers(int, ...) {
+  return false;
+}
+
+void SetUpWithSolvers(const string& prototxt, int solvers) {
+  SetSolvers<Caffe>(solvers, 0);
+  metric_test::LayerSpec spec;
+  spec.prototxt = prototxt;
+  spec.bottoms.push_back(metric_test::RandomBlob(Shape(4, 3), 1));
+  spec.bottoms.push_back(metric_test::Labels("0011"));
+  metric_test::LayerRig<float> rig(spec);
+  SetSolvers<Caffe>(1, 0);
+}
+
 }  // namespace
+
+TEST(MetricChecksTest, TestOneSolverAlone) {
+  UseFreshProcessesForDeath();
+  if (!SetSolvers<Caffe>(1, 0)) {
+    return;
+  }
+  const string margin =
+      "name: 'm' margin_inner_product_param { num_output: 2 "
+      "weight_filler { type: 'xavier' } ";
+  const string product = "type: 'MarginInnerProduct' " + margin;
+  SetUpWithSolvers(product + "}", 2);
+  SetUpWithSolvers(product + "triplet: true }", 1);
+  SetUpWithSolvers("phase: TEST " + product + "triplet: true }", 2);
+  EXPECT_DEATH(SetUpWithSolvers(product + "triplet: true }", 2),
+               "MarginInnerProduct layer 'm': triplet keeps samples .*2 "
+               "solvers in one process would drift apart");
+  const string loss =
+      "type: 'MarginSoftmaxLoss' margin_softmax_loss_param { "
+      "own_update: true } " +
+      margin + "}";
+  SetUpWithSolvers(loss, 1);
+  EXPECT_DEATH(SetUpWithSolvers(loss, 3),
+               "MarginSoftmaxLoss layer 'm': own_update .*3 solvers");
+}
 
 TEST(MetricChecksTest, TestLabels) {
   UseFreshProcessesForDeath();

@@ -40,6 +40,12 @@ void check_blobs(const string& title,
                  const vector<shared_ptr<Blob<Dtype>>>& blobs,
                  const vector<vector<int>>& shapes);
 
+/// Ends the process where several solvers train side by side in it, as with
+/// `caffe train --gpu 0,1`: `what` writes parameters by each solver's own
+/// batch, which no exchange of diffs makes equal. Solvers in processes of their
+/// own can broadcast them (docs/multi_gpu.md): there it warns.
+void check_one_solver(const string& title, const char* what);
+
 /// The key of a forward's random draws, from Caffe's generator, so that
 /// random_seed governs them.
 uint64_t draw_key();

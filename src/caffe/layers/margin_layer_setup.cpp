@@ -29,6 +29,9 @@ void MarginLayer<Dtype>::CheckParameters() const {
       << Title() << ": gradient REFERENCE is of A-Softmax alone, without "
       << "normalize_features, scale, angular_margin and cosine_margin, and "
       << "with normalize_weights";
+  if (param_.triplet() && train()) {
+    check_one_solver(Title(), "triplet keeps samples of its batch as weights");
+  }
 }
 
 template <typename Dtype>

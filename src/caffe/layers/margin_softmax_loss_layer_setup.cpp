@@ -23,6 +23,10 @@ void MarginSoftmaxLossLayer<Dtype>::LayerSetUp(
   CHECK(!softmax_.own_update() ||
         !this->layer_param_.margin_inner_product_param().triplet())
       << this->Title() << ": own_update and triplet exclude each other";
+  if (softmax_.own_update() && this->phase_ == TRAIN) {
+    check_one_solver(this->Title(),
+                     "own_update moves the weights by its batch");
+  }
   const LossParameter& loss = this->layer_param_.loss_param();
   // As in SoftmaxWithLoss: `normalize` counts where `normalization` is not set.
   normalization_ =

@@ -8,6 +8,35 @@
 
 namespace caffe {
 
+// Trees of before 2015-08 train on one GPU, and those of before 2016-12 in one
+// process.
+template <typename C>
+static auto solver_count(const C*) -> decltype(C::solver_count()) {
+  return C::solver_count();
+}
+inline int solver_count(const void*) { return 1; }
+
+template <typename C>
+static auto multiprocess(const C*) -> decltype(C::multiprocess()) {
+  return C::multiprocess();
+}
+inline bool multiprocess(const void*) { return false; }
+
+void check_one_solver(const string& title, const char* what) {
+  const Caffe* const tree = NULL;
+  const int solvers = solver_count(tree);
+  if (solvers == 1) {
+    return;
+  }
+  CHECK(multiprocess(tree))
+      << title << ": " << what << ", and " << solvers << " solvers in one "
+      << "process would drift apart: train on one GPU, or with a process a GPU "
+      << "that broadcasts before each forward (docs/multi_gpu.md)";
+  LOG(WARNING) << title << ": " << what << ", and " << solvers << " solvers "
+               << "drift apart unless they broadcast before each forward "
+               << "(docs/multi_gpu.md)";
+}
+
 string layer_title(const LayerParameter& param) {
   return param.type() + " layer '" + param.name() + "'";
 }
