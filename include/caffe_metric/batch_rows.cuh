@@ -3,7 +3,7 @@
 
 #include "caffe_metric/batch_rule.hpp"
 #include "caffe_metric/block.cuh"
-#include "caffe_metric/gram.hpp"
+#include "caffe_metric/gram.cuh"
 #include "caffe_metric/pairs.cuh"
 
 // Kernels of the losses over a batch: fold a row, slope a row. See
@@ -19,7 +19,8 @@ struct AnchorStrip {
   int first, n, self;
   const T* anchor_labels;
   const T* labels;
-  T* v;  // a row of n an anchor
+  GramRows<T> gram;  // what v still needs
+  T* v;              // a row of n an anchor
 };
 
 template <typename Rule>
@@ -72,7 +73,8 @@ __global__ void fold_rows(const Rule rule, const AnchorStrip<T> strip,
   const int anchor = strip.first + blockIdx.x;
   const int self = strip.self < 0 ? -1 : anchor;
   const T label = strip.anchor_labels[anchor];
-  const T* v = strip.v + static_cast<size_t>(blockIdx.x) * strip.n;
+  T* v = strip.v + static_cast<size_t>(blockIdx.x) * strip.n;
+  block_measure_row(strip.gram, anchor, strip.n, v);
   const PairSums sums = block_pair_sums(self, strip.n, v, label, strip.labels);
   typename Rule::State state = rule.start();
   for (int j = threadIdx.x; j < strip.n; j += kBlockThreads) {
@@ -179,6 +181,7 @@ __global__ void slope_rows(const Rule rule, const AnchorStrip<T> strip,
   const int anchor = strip.first + blockIdx.x;
   const int self = strip.self < 0 ? -1 : anchor;
   T* v = strip.v + static_cast<size_t>(blockIdx.x) * strip.n;
+  block_measure_row(strip.gram, anchor, strip.n, v);
   const double loss = BlockSlopes<Rule, Rule::kPartners>::run(
       met, self, strip.n, strip.anchor_labels[anchor], strip.labels, write,
       states, states[anchor], v);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "caffe_metric/macros.hpp"
 #include "caffe_metric/vector_ops.hpp"
@@ -12,12 +13,41 @@
 // What the threads of one block do together. Every function here is called by
 // all kBlockThreads threads of a block, and gives each of them its result.
 // Sums are taken in one fixed order, so the same input gives the same bits.
-// Shared memory and __syncthreads only: no warp primitives, which differ
-// between the CUDA versions that Caffe trees are built with.
+// Warps shuffle where CUDA has it as it is today, from 9 on; elsewhere shared
+// memory does the same in the same order.
 
 namespace caffe_metric {
 
 const int kBlockThreads = 128;  // a power of 2
+const int kWarpThreads = 32;
+const int kBlockWarps = kBlockThreads / kWarpThreads;
+
+#if CUDART_VERSION >= 9000 && !defined(CAFFE_METRIC_NO_SHUFFLES)
+const bool kShuffles = true;
+
+// The value of the thread of the warp that stands `delta` further on (down) or
+// back (up); its own where there is none.
+template <typename T, bool kDown>
+__device__ T shuffle(T value, int delta) {
+  const int kWords = (sizeof(T) + sizeof(int) - 1) / sizeof(int);
+  int words[kWords] = {0};
+  memcpy(words, &value, sizeof(T));  // NOLINT(caffe/alt_fn)
+  for (int w = 0; w < kWords; ++w) {
+    words[w] = kDown ? __shfl_down_sync(0xffffffffu, words[w], delta)
+                     : __shfl_up_sync(0xffffffffu, words[w], delta);
+  }
+  memcpy(&value, words, sizeof(T));  // NOLINT(caffe/alt_fn)
+  return value;
+}
+#else
+const bool kShuffles = false;
+
+// Never called.
+template <typename T, bool kDown>
+__device__ T shuffle(T value, int) {
+  return value;
+}
+#endif
 
 struct Add {
   template <typename T>
@@ -40,12 +70,35 @@ struct Greatest {
   }
 };
 
-template <typename T, typename Combine>
-__device__ T block_reduce(T value, const Combine& combine) {
+// A tree: thread t meets t + 64, then t + 32, and so on. kShuffle decides who
+// brings the values together, not in which order.
+template <bool kShuffle, typename T, typename Combine>
+__device__ T block_tree(T value, const Combine& combine) {
   __shared__ T partial[kBlockThreads];
   partial[threadIdx.x] = value;
   __syncthreads();
-  for (int half = kBlockThreads / 2; half > 0; half /= 2) {
+  if (kShuffle) {
+    if (threadIdx.x < kWarpThreads) {
+      T column[kBlockWarps];
+      for (int w = 0; w < kBlockWarps; ++w) {
+        column[w] = partial[threadIdx.x + w * kWarpThreads];
+      }
+      for (int half = kBlockWarps / 2; half > 0; half /= 2) {
+        for (int w = 0; w < half; ++w) {
+          column[w] = combine(column[w], column[w + half]);
+        }
+      }
+      value = column[0];
+      for (int half = kWarpThreads / 2; half > 0; half /= 2) {
+        value = combine(value, shuffle<T, true>(value, half));
+      }
+      if (threadIdx.x == 0) {
+        partial[0] = value;
+      }
+    }
+    __syncthreads();
+  }
+  for (int half = kShuffle ? 0 : kBlockThreads / 2; half > 0; half /= 2) {
     if (threadIdx.x < half) {
       partial[threadIdx.x] =
           combine(partial[threadIdx.x], partial[threadIdx.x + half]);
@@ -57,6 +110,37 @@ __device__ T block_reduce(T value, const Combine& combine) {
   return result;
 }
 
+template <typename T, typename Combine>
+__device__ T block_reduce(T value, const Combine& combine) {
+  return block_tree<kShuffles>(value, combine);
+}
+
+// The sum over each warp, for its own threads.
+template <bool kShuffle, typename T>
+__device__ T warp_tree_sum(T value) {
+  __shared__ T partial[kBlockThreads];
+  for (int half = kWarpThreads / 2; kShuffle && half > 0; half /= 2) {
+    value += shuffle<T, true>(value, half);
+  }
+  partial[threadIdx.x] = value;
+  __syncthreads();
+  const int lane = threadIdx.x % kWarpThreads;
+  for (int half = kShuffle ? 0 : kWarpThreads / 2; half > 0; half /= 2) {
+    if (lane < half) {
+      partial[threadIdx.x] += partial[threadIdx.x + half];
+    }
+    __syncthreads();
+  }
+  const T result = partial[threadIdx.x - lane];
+  __syncthreads();  // before the next call writes
+  return result;
+}
+
+template <typename T>
+__device__ T warp_sum(T value) {
+  return warp_tree_sum<kShuffles>(value);
+}
+
 template <typename T>
 __device__ T block_sum(T value) {
   return block_reduce(value, Add());
@@ -65,6 +149,58 @@ __device__ T block_sum(T value) {
 template <typename T>
 __device__ T block_least(T value) {
   return block_reduce(value, Least());
+}
+
+// 16 bytes of a row.
+template <typename T>
+struct __align__(16) Pack {
+  static const int kSize = 16 / sizeof(T);
+  T values[kSize];
+};
+
+// Of row[begin ... end), calls each(j, row[j]); `update` puts what it returns
+// in its place. A thread has the elements of a pack, and reads and writes them
+// in one go where they lie so that it can: rows of any length give the same
+// sums.
+template <typename T, typename Each>
+__device__ void block_packs(int begin, int end, T* row, bool update,
+                            const Each& each) {
+  const int kSize = Pack<T>::kSize;
+  for (int j = begin + threadIdx.x * kSize; j < end;
+       j += kBlockThreads * kSize) {
+    const int count = min(kSize, end - j);
+    const bool whole =
+        count == kSize && reinterpret_cast<uintptr_t>(row + j) % 16 == 0;
+    Pack<T> pack;
+    if (whole) {
+      pack = *reinterpret_cast<const Pack<T>*>(row + j);
+    }
+    for (int k = 0; k < kSize; ++k) {
+      if (k < count) {
+        pack.values[k] = each(j + k, whole ? pack.values[k] : row[j + k]);
+        if (update && !whole) {
+          row[j + k] = pack.values[k];
+        }
+      }
+    }
+    if (update && whole) {
+      *reinterpret_cast<Pack<T>*>(row + j) = pack;
+    }
+  }
+}
+
+template <typename T, typename Each>
+__device__ void block_sweep(int begin, int end, const T* row,
+                            const Each& each) {
+  block_packs(begin, end, const_cast<T*>(row), false, [&](int j, T value) {
+    each(j, value);
+    return value;
+  });
+}
+
+template <typename T, typename Each>
+__device__ void block_update(int begin, int end, T* row, const Each& each) {
+  block_packs(begin, end, row, true, each);
 }
 
 // x . y of rows of n elements.
@@ -102,20 +238,44 @@ __device__ T block_row_norm(int n, const T* x) {
 }
 
 // The sum of `count` over the threads before this one; *total, over all.
-inline __device__ int block_offset(int count, int* total) {
+// Integers: the order of the additions does not show.
+template <bool kShuffle>
+__device__ int block_offset_by(int count, int* total) {
   __shared__ int sums[kBlockThreads];
-  sums[threadIdx.x] = count;
-  __syncthreads();
-  for (int step = 1; step < kBlockThreads; step *= 2) {
-    const int before = threadIdx.x >= step ? sums[threadIdx.x - step] : 0;
+  int sum = count;
+  if (kShuffle) {
+    const int lane = threadIdx.x % kWarpThreads;
+    for (int step = 1; step < kWarpThreads; step *= 2) {
+      const int before = shuffle<int, false>(sum, step);
+      sum += lane >= step ? before : 0;
+    }
+    if (lane == kWarpThreads - 1) {
+      sums[threadIdx.x / kWarpThreads] = sum;
+    }
     __syncthreads();
-    sums[threadIdx.x] += before;
+    *total = 0;
+    for (int w = 0; w < kBlockWarps; ++w) {
+      sum += w < threadIdx.x / kWarpThreads ? sums[w] : 0;
+      *total += sums[w];
+    }
+  } else {
+    sums[threadIdx.x] = count;
     __syncthreads();
+    for (int step = 1; step < kBlockThreads; step *= 2) {
+      const int before = threadIdx.x >= step ? sums[threadIdx.x - step] : 0;
+      __syncthreads();
+      sums[threadIdx.x] += before;
+      __syncthreads();
+    }
+    sum = sums[threadIdx.x];
+    *total = sums[kBlockThreads - 1];
   }
-  const int offset = sums[threadIdx.x] - count;
-  *total = sums[kBlockThreads - 1];
-  __syncthreads();
-  return offset;
+  __syncthreads();  // before the next call writes
+  return sum - count;
+}
+
+inline __device__ int block_offset(int count, int* total) {
+  return block_offset_by<kShuffles>(count, total);
 }
 
 // Calls put(0, i), put(1, i') ... for the i < i' < ... in [0, n) for which
@@ -211,13 +371,15 @@ __device__ int block_count(int n, const Chosen& chosen) {
 template <typename Chosen, typename Key>
 __device__ uint64_t block_kth_smallest(int n, int rank, const Chosen& chosen,
                                        const Key& key) {
-  __shared__ int histogram[256];
+  const int kBins = 256;
+  const int kOwnBins = kBins / kBlockThreads;
+  __shared__ int histogram[kBins];
   __shared__ int digit;
   __shared__ int rank_left;
   uint64_t prefix = 0;
   uint64_t known = 0;  // the bits of prefix that are decided
   for (int shift = 56; shift >= 0; shift -= 8) {
-    for (int b = threadIdx.x; b < 256; b += kBlockThreads) {
+    for (int b = threadIdx.x; b < kBins; b += kBlockThreads) {
       histogram[b] = 0;
     }
     __syncthreads();
@@ -231,10 +393,16 @@ __device__ uint64_t block_kth_smallest(int n, int rank, const Chosen& chosen,
       }
     }
     __syncthreads();
-    if (threadIdx.x == 0) {
-      int b = 0;
-      int left = rank;
-      while (b < 255 && left > histogram[b]) {
+    // The one thread among whose bins the rank-th is says so.
+    int own = 0;
+    for (int b = 0; b < kOwnBins; ++b) {
+      own += histogram[threadIdx.x * kOwnBins + b];
+    }
+    int total;
+    int left = rank - block_offset(own, &total);
+    if (left > 0 && left <= own) {
+      int b = threadIdx.x * kOwnBins;
+      while (left > histogram[b]) {
         left -= histogram[b++];
       }
       digit = b;

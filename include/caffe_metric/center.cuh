@@ -8,12 +8,13 @@
 namespace caffe_metric {
 
 // A block a row: difference = x - c_y, and its square to squares[row]. A label
-// that is none gives 0: the verdict on it comes later.
+// that is none gives 0: the verdict on it is the check's, and comes later.
 template <typename T>
 __global__ void center_row_difference(const int dim, const int classes,
                                       const T* x, const T* labels,
                                       const T* centers, T* difference,
-                                      double* squares) {
+                                      double* squares,
+                                      const RowCheck<T> check) {
   const size_t row = static_cast<size_t>(blockIdx.x) * dim;
   const int y = label_index(labels[blockIdx.x], classes);
   const T* c = centers + static_cast<size_t>(y < 0 ? 0 : y) * dim;
@@ -26,6 +27,7 @@ __global__ void center_row_difference(const int dim, const int classes,
   sum = block_sum(sum);
   if (threadIdx.x == 0) {
     squares[blockIdx.x] = sum;
+    check_row(check, blockIdx.x, sum);
   }
 }
 

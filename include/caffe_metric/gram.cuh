@@ -4,6 +4,7 @@
 #include "caffe_metric/block.cuh"
 #include "caffe_metric/distance.hpp"
 #include "caffe_metric/gram.hpp"
+#include "caffe_metric/labels.hpp"
 
 // Kernels around the Gram matrix of a batch: see gram.hpp for the equations.
 
@@ -37,20 +38,26 @@ __global__ void column_means(const int n, const int dim, const T* x,
 // A block a row: u = x - mean, and ||u||^2. u may be x.
 template <typename T>
 __global__ void center_row(const int dim, const T* x, const double* means, T* u,
-                           T* squares) {
+                           T* squares, const RowCheck<T> check) {
   const size_t begin = static_cast<size_t>(blockIdx.x) * dim;
+  T square = 0;
   for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
-    u[begin + k] = static_cast<T>(x[begin + k] - means[k]);
+    const T value = static_cast<T>(x[begin + k] - means[k]);
+    u[begin + k] = value;
+    square += value * value;
   }
-  const T square = block_dot(dim, u + begin, u + begin);
+  square = block_sum(square);
   if (threadIdx.x == 0) {
     squares[blockIdx.x] = square;
+    check_row(check, blockIdx.x, square);
   }
 }
 
 // A block a row: u = x / ||x||, or 0, and ||x||.
 template <typename T>
-__global__ void unit_row(const int dim, const T* x, T* u, T* lengths) {
+__global__ void unit_row(const int dim, const T* __restrict__ x,
+                         T* __restrict__ u, T* lengths,
+                         const RowCheck<T> check) {
   const size_t begin = static_cast<size_t>(blockIdx.x) * dim;
   const double length = block_norm(dim, x + begin);
   const double factor = length > 0 ? 1 / length : 0;
@@ -59,6 +66,7 @@ __global__ void unit_row(const int dim, const T* x, T* u, T* lengths) {
   }
   if (threadIdx.x == 0) {
     lengths[blockIdx.x] = static_cast<T>(length);
+    check_row(check, blockIdx.x, length);
   }
 }
 
@@ -79,45 +87,71 @@ __device__ DistanceSums<T> block_distance_sums(const Metric<T>& metric, int dim,
   return sums;
 }
 
-// A block a row: rows `row` ... of the Gram matrix of u, their columns `first`
-// ... first + n, become distances, in place. Where the Gram matrix has lost its
-// digits, the rows are subtracted.
+// Row i of the Gram matrix, of n elements, becomes distances, in place. Where
+// the Gram matrix has lost its digits the rows are subtracted, by a warp a
+// pair.
 template <typename T>
-__global__ void gram_to_distance_row(const Metric<T> metric, const int row,
-                                     const int first, const int n,
-                                     const int dim, const T* u,
-                                     const T* squares, T* gram) {
-  __shared__ int cancels[kBlockThreads];
+__device__ void block_measure_row(const GramRows<T>& gram, int i, int n,
+                                  T* row) {
+  __shared__ int close[kBlockThreads];
+  if (gram.done) {
+    return;
+  }
+  const Distance distance = gram.metric.distance;
   const Metric<T> squared = {SQUARED_L2, 0, 0};
-  const int i = row + blockIdx.x;
-  const T* ui = u + static_cast<size_t>(i) * dim;
-  T* out = gram + static_cast<size_t>(blockIdx.x) * n;
+  const T* ui = gram.u + static_cast<size_t>(i) * gram.dim;
+  const int warp = threadIdx.x / kWarpThreads;
+  const int lane = threadIdx.x % kWarpThreads;
   for (int begin = 0; begin < n; begin += kBlockThreads) {
     const int j = begin + threadIdx.x;
-    T value = 0;
-    bool cancel = false;
+    bool cancels = false;
     if (j < n) {
-      value = out[j];
-      if (!is_cosine(metric.distance)) {
-        value = squares[i] + squares[first + j] - 2 * value;
-        cancel = gram_cancels(value, squares[i], squares[first + j]);
+      T value = row[j];
+      if (!is_cosine(distance)) {
+        const T xx = gram.squares[i];
+        const T yy = gram.squares[gram.first + j];
+        const bool self = gram.first + j == i;
+        value = self ? T(0) : xx + yy - 2 * value;
+        cancels = !self && gram_cancels(value, xx, yy);
+      }
+      if (!cancels) {
+        row[j] = gram_distance(distance, value);
       }
     }
-    cancels[threadIdx.x] = cancel;
-    if (__syncthreads_or(cancel)) {
-      for (int s = 0; s < kBlockThreads; ++s) {
-        if (cancels[s]) {
-          const T* uj = u + static_cast<size_t>(first + begin + s) * dim;
-          const T exact = block_distance_sums(squared, dim, ui, uj).sum;
-          value = s == threadIdx.x ? exact : value;
-        }
-      }
+    if (!__syncthreads_or(cancels)) {
+      continue;
     }
-    if (j < n) {
-      out[j] = gram_distance(metric.distance, value);
+    int count;
+    const int place = block_offset(cancels, &count);
+    if (cancels) {
+      close[place] = j;
     }
     __syncthreads();
+    for (int c = warp; c - warp < count; c += kBlockWarps) {
+      T sum = 0;
+      if (c < count) {
+        const T* uj =
+            gram.u + static_cast<size_t>(gram.first + close[c]) * gram.dim;
+        for (int k = lane; k < gram.dim; k += kWarpThreads) {
+          sum += distance_term(squared, ui[k], uj[k]);
+        }
+      }
+      sum = warp_sum(sum);
+      if (c < count && lane == 0) {
+        row[close[c]] = gram_distance(distance, sum);
+      }
+    }
+    __syncthreads();  // before the next list
   }
+  __syncthreads();  // the row is there for all
+}
+
+// That alone: a block a row, from row `row` on.
+template <typename T>
+__global__ void measure_row(const GramRows<T> gram, const int row, const int n,
+                            T* distances) {
+  block_measure_row(gram, row + blockIdx.x, n,
+                    distances + static_cast<size_t>(blockIdx.x) * n);
 }
 
 // LP has no Gram matrix: a thread a distance.
@@ -139,26 +173,90 @@ __global__ void lp_distance_row(const Metric<T> metric, const int row,
 
 // Below: from the derivatives w by the distances to the gradient.
 
-// v of w, in place, a block a row.
+// A tile of a matrix is read and written row by row, and turned in between.
+const int kTile = 32;
+const int kTileRows = kBlockThreads / kTile;  // that a block has at a time
+
+inline int tiles(int n) { return (n + kTile - 1) / kTile; }
+
+// Of a square matrix of n rows, in place: v of w where there are distances, and
+// then v + v^T. A block a tile under or on the diagonal and the one that
+// mirrors it. part_sums[t][i] is the sum of what row i has in the t-th tile of
+// columns.
 template <typename T>
-__global__ void weigh_gram_row(const Distance distance, const int n,
-                               const T* distances, T* w) {
-  const size_t begin = static_cast<size_t>(blockIdx.x) * n;
-  for (int j = threadIdx.x; j < n; j += kBlockThreads) {
-    w[begin + j] = gram_weight(distance, distances[begin + j], w[begin + j]);
+__global__ void add_transposed_tile(const Distance distance, const int n,
+                                    const T* __restrict__ distances, T* w,
+                                    T* part_sums) {
+  __shared__ T lower[kTile][kTile + 1];  // no two rows begin in one bank
+  __shared__ T upper[kTile][kTile + 1];
+  const int row_tile = blockIdx.y;
+  const int column_tile = blockIdx.x;
+  if (column_tile > row_tile) {
+    return;
+  }
+  const int i0 = row_tile * kTile;
+  const int j0 = column_tile * kTile;
+  const int x = threadIdx.x % kTile;
+  for (int y = threadIdx.x / kTile; y < kTile; y += kTileRows) {
+    const size_t below = static_cast<size_t>(i0 + y) * n + j0 + x;
+    const size_t above = static_cast<size_t>(j0 + y) * n + i0 + x;
+    T v = 0;
+    if (i0 + y < n && j0 + x < n) {
+      v = distances ? gram_weight(distance, distances[below], w[below])
+                    : w[below];
+    }
+    lower[y][x] = v;
+    v = 0;
+    if (j0 + y < n && i0 + x < n) {
+      v = distances ? gram_weight(distance, distances[above], w[above])
+                    : w[above];
+    }
+    upper[y][x] = v;
+  }
+  __syncthreads();
+  for (int y = threadIdx.x / kTile; y < kTile; y += kTileRows) {
+    lower[y][x] += upper[x][y];
+  }
+  __syncthreads();
+  for (int y = threadIdx.x / kTile; y < kTile; y += kTileRows) {
+    if (i0 + y < n && j0 + x < n) {
+      w[static_cast<size_t>(i0 + y) * n + j0 + x] = lower[y][x];
+    }
+    if (row_tile != column_tile && j0 + y < n && i0 + x < n) {
+      w[static_cast<size_t>(j0 + y) * n + i0 + x] = lower[x][y];
+    }
+  }
+  // A warp adds up the rows, another the columns.
+  const int warp = threadIdx.x / kTile;
+  T sum = 0;
+  for (int k = 0; k < kTile && warp < 2; ++k) {
+    sum += warp == 0 ? lower[x][k] : lower[k][x];
+  }
+  if (warp == 0 && i0 + x < n) {
+    part_sums[static_cast<size_t>(column_tile) * n + i0 + x] = sum;
+  } else if (warp == 1 && row_tile != column_tile && j0 + x < n) {
+    part_sums[static_cast<size_t>(row_tile) * n + j0 + x] = sum;
   }
 }
 
-// v + v^T of a square matrix, in place, a block a row.
+// v of w, in place, where there are distances, a block a row. sums[i] += the
+// sum of row i.
 template <typename T>
-__global__ void add_transposed_row(const int n, T* v) {
-  const int i = blockIdx.x;
-  for (int j = threadIdx.x; j <= i; j += kBlockThreads) {
-    T* lower = v + static_cast<size_t>(i) * n + j;
-    T* upper = v + static_cast<size_t>(j) * n + i;
-    const T sum = *lower + *upper;
-    *lower = sum;
-    *upper = sum;
+__global__ void weigh_row(const Distance distance, const int n,
+                          const T* distances, T* w, T* sums) {
+  const size_t begin = static_cast<size_t>(blockIdx.x) * n;
+  T sum = 0;
+  for (int j = threadIdx.x; j < n; j += kBlockThreads) {
+    T v = w[begin + j];
+    if (distances) {
+      v = gram_weight(distance, distances[begin + j], v);
+      w[begin + j] = v;
+    }
+    sum += v;
+  }
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) {
+    sums[blockIdx.x] += sum;
   }
 }
 
@@ -169,19 +267,6 @@ __global__ void copy_columns_row(const int n, const int columns, const T* from,
   for (int j = threadIdx.x; j < columns; j += kBlockThreads) {
     to[static_cast<size_t>(blockIdx.x) * columns + j] =
         from[static_cast<size_t>(blockIdx.x) * n + j];
-  }
-}
-
-// sums[i] += the sum of row i, a block a row.
-template <typename T>
-__global__ void add_row_sum(const int n, const T* v, T* sums) {
-  T sum = 0;
-  for (int j = threadIdx.x; j < n; j += kBlockThreads) {
-    sum += v[static_cast<size_t>(blockIdx.x) * n + j];
-  }
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) {
-    sums[blockIdx.x] += sum;
   }
 }
 
@@ -199,16 +284,23 @@ __global__ void add_column_sum(const int rows, const int n, const T* v,
   }
 }
 
-// What finish_gradient does, a block a row.
+// What finish_gradient does, a block a row. The row's sum comes in `parts`
+// parts, of which each matrix row of row_sums holds one for all rows.
 template <typename T>
 __global__ void finish_gradient_row(const Distance distance, const int dim,
                                     const T* x, const T* u, const T* lengths,
-                                    const T* row_sums, T* gradient) {
+                                    const int parts, const T* row_sums,
+                                    T* gradient) {
   const size_t begin = static_cast<size_t>(blockIdx.x) * dim;
   T* g = gradient + begin;
   if (!is_cosine(distance)) {
+    T sum = 0;
+    for (int p = threadIdx.x; p < parts; p += kBlockThreads) {
+      sum += row_sums[static_cast<size_t>(p) * gridDim.x + blockIdx.x];
+    }
+    sum = block_sum(sum);
     for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
-      g[k] += row_sums[blockIdx.x] * u[begin + k];
+      g[k] += sum * u[begin + k];
     }
     __syncthreads();
   }

@@ -199,6 +199,17 @@ inline void close_squares(T own, int count, const int* columns,
   }
 }
 
+// What a row of the Gram matrix needs to become one of distances; nothing where
+// it is done. On the GPU that happens in the kernel which reads the row first.
+template <typename T>
+struct GramRows {
+  Metric<T> metric;
+  bool done;
+  int first, dim;  // column j is row first + j of u
+  const T* u;
+  const T* squares;
+};
+
 // Turns row i of the Gram matrix, its columns first ... first + n, into
 // distances, in place. For LP, u is x itself, and the row is only written.
 template <typename T>

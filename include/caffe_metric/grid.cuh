@@ -21,6 +21,13 @@ inline int grid_blocks(size_t n) {
       std::min(most, (n + kGridThreads - 1) / kGridThreads));
 }
 
+// Classes of a long row that a block has, and the pieces of a row.
+const int kPieceClasses = 1024;
+
+inline int row_pieces(int classes) {
+  return (classes + kPieceClasses - 1) / kPieceClasses;
+}
+
 inline __device__ size_t grid_index() {
   return blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x;
 }

@@ -52,6 +52,36 @@ CAFFE_METRIC_HD bool is_ignored(const LabelRule<T>& rule, T label) {
          (rule.ignore_negative && label < 0 && label == std::floor(label));
 }
 
+// What a kernel that reads the rows of a matrix anyway says of some of them:
+// bad[i] for row first + i, unless bad is NULL. With pair_size > 0 a row that
+// begins a pair has to have the label of the next.
+template <typename T>
+struct RowCheck {
+  int first, rows;
+  const T* labels;  // may be NULL
+  int pair_size, classes;
+  double* bad;
+};
+
+template <typename T>
+CAFFE_METRIC_HD bool is_good_label(const RowCheck<T>& check, int i) {
+  const bool pair = check.pair_size > 0 && i % check.pair_size == 0;
+  return !check.labels || (is_label(check.labels[i], check.classes) &&
+                           !(pair && check.labels[i] != check.labels[i + 1]));
+}
+
+// Of row `row` of the matrix, of which `number` is finite if all of it is.
+template <typename T, typename Number>
+CAFFE_METRIC_HD void check_row(const RowCheck<T>& check, int row,
+                               Number number) {
+  const int i = row - check.first;
+  if (check.bad && i >= 0 && i < check.rows) {
+    // inf - inf is NaN, too.
+    const bool good = number - number == 0 && is_good_label(check, i);
+    check.bad[i] = good ? 0 : 1;
+  }
+}
+
 }  // namespace caffe_metric
 
 #endif  // CAFFE_METRIC_LABELS_HPP_

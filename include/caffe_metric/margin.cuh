@@ -41,13 +41,18 @@ __global__ void read_labels(const LabelRule<T> rule, const int rows,
   }
 }
 
-// A block a row: its norm and, where asked for, the unit row.
+// A block a row: its norm and, where asked for, the unit row, and 1 for the
+// norm of its target's weights.
 template <typename T>
-__global__ void measure_rows(const int dim, const T* x, T* norms, T* unit) {
+__global__ void measure_rows(const int dim, const T* x, T* norms,
+                             T* target_norms, T* unit) {
   const size_t begin = static_cast<size_t>(blockIdx.x) * dim;
   const T norm = block_row_norm(dim, x + begin);
   if (threadIdx.x == 0) {
     norms[blockIdx.x] = norm;
+    if (target_norms) {
+      target_norms[blockIdx.x] = 1;
+    }
   }
   if (unit) {
     const T factor = norm == 0 ? T(0) : 1 / norm;
@@ -98,14 +103,42 @@ __global__ void scale_weights(const int dim, const bool normalize,
   }
 }
 
+// The greatest logit of a piece of a row below the target, and above it: of
+// piece p and row i at [2 (p * rows + i)]. grid (rows, pieces)
+template <typename T>
+__global__ void piece_maxima(const int classes, const int* __restrict__ targets,
+                             const T* __restrict__ logits, T* maxima) {
+  const int i = blockIdx.x;
+  const int y = targets[i];
+  const T* row = logits + static_cast<size_t>(i) * classes;
+  const int begin = blockIdx.y * kPieceClasses;
+  const int end = min(classes, begin + kPieceClasses);
+  T before = -HUGE_VAL;
+  T after = -HUGE_VAL;
+  block_sweep(begin, end, row, [&](int j, T value) {
+    if (j < y) {
+      before = larger(value, before);
+    } else if (j > y) {
+      after = larger(value, after);
+    }
+  });
+  before = block_reduce(before, Greatest());
+  after = block_reduce(after, Greatest());
+  if (threadIdx.x == 0) {
+    T* own = maxima + 2 * (blockIdx.y * static_cast<size_t>(gridDim.x) + i);
+    own[0] = before;
+    own[1] = after;
+  }
+}
+
 // A block a row: the target's cosine and logit, and whether the row keeps its
-// gradient (semihard).
+// gradient (semihard), by the maxima of its pieces.
 template <typename T>
 __global__ void set_target_logits(const TargetOptions<T> options,
-                                  const bool semihard, const int classes,
-                                  const int* targets, const T* norms,
-                                  const T* target_norms, T* cosines, int* keep,
-                                  T* logits) {
+                                  const int pieces, const T* maxima,
+                                  const int classes, const int* targets,
+                                  const T* norms, const T* target_norms,
+                                  T* cosines, int* keep, T* logits) {
   const int i = blockIdx.x;
   const int y = targets[i];
   T* row = logits + static_cast<size_t>(i) * classes;
@@ -120,15 +153,13 @@ __global__ void set_target_logits(const TargetOptions<T> options,
   const Target<T> target =
       make_target(options, plain, norms[i], target_norms[i]);
   bool keep_row = true;
-  if (options.margin && semihard) {
+  if (maxima) {
     T before = -HUGE_VAL;
     T after = -HUGE_VAL;
-    for (int j = threadIdx.x; j < classes; j += kBlockThreads) {
-      if (j < y) {
-        before = larger(row[j], before);
-      } else if (j > y) {
-        after = larger(row[j], after);
-      }
+    for (int p = threadIdx.x; p < pieces; p += kBlockThreads) {
+      const T* own = maxima + 2 * (p * static_cast<size_t>(gridDim.x) + i);
+      before = larger(own[0], before);
+      after = larger(own[1], after);
     }
     before = block_reduce(before, Greatest());
     after = block_reduce(after, Greatest());

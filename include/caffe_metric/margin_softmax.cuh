@@ -1,53 +1,61 @@
 #ifndef CAFFE_METRIC_MARGIN_SOFTMAX_CUH_
 #define CAFFE_METRIC_MARGIN_SOFTMAX_CUH_
 
+#include <algorithm>
+
 #include "caffe_metric/block.cuh"
+#include "caffe_metric/grid.cuh"
 #include "caffe_metric/margin_rule.hpp"
 #include "caffe_metric/softmax_rule.hpp"
 
-// The kernels of MarginSoftmaxLoss: a block a row of a strip of logits, which
-// holds the classes [first, first + classes) of those that meet.
+// The kernels of MarginSoftmaxLoss. A strip of logits holds the classes [first,
+// first + classes) of those that meet. Rows are long: their pieces of
+// kPieceClasses have a block each, grid (rows, pieces), and a state each, the
+// pieces of a strip from `first_piece` on among those of all strips.
 
 namespace caffe_metric {
 
-static __global__ void start_rows(const int rows, SoftmaxRow* states) {
-  for (int i = threadIdx.x; i < rows; i += kBlockThreads) {
-    states[i] = softmax_start();
+struct MergeSoftmaxRows {
+  CAFFE_METRIC_HD SoftmaxRow operator()(SoftmaxRow a,
+                                        const SoftmaxRow& b) const {
+    softmax_merge(b, &a);
+    return a;
   }
-}
+};
 
-// Folds a strip into the rows' states. The target's logit gets its margin; the
-// logits become exp(z - shift), shifts[i] being the strip's own.
+// States of pieces: of row i and piece p at [p * rows + i].
 template <typename T>
 __global__ void fold_strip(const TargetOptions<T> options, const int first,
-                           const int classes, const int* targets,
-                           const T* norms, const T* target_norms, T* logits,
-                           T* cosines, T* plain_targets, T* target_logits,
-                           T* shifts, SoftmaxRow* states) {
+                           const int classes, const int first_piece,
+                           const int* __restrict__ targets, const T* norms,
+                           const T* target_norms, T* logits, T* cosines,
+                           T* plain_targets, T* target_logits,
+                           SoftmaxRow* pieces) {
   const int i = blockIdx.x;
-  const int y = targets[i] - first;
   if (targets[i] < 0) {
     return;
   }
   T* row = logits + static_cast<size_t>(i) * classes;
-  SoftmaxRow piece = softmax_start();
+  const int begin = blockIdx.y * kPieceClasses;
+  const int end = min(classes, begin + kPieceClasses);
+  const int y = targets[i] - first;
   T before = -HUGE_VAL;
   T after = -HUGE_VAL;
   T total = 0;
-  for (int j = threadIdx.x; j < classes; j += kBlockThreads) {
+  block_sweep(begin, end, row, [&](int j, T value) {
     if (j < y) {
-      before = larger(row[j], before);
+      before = larger(value, before);
     } else if (j > y) {
-      after = larger(row[j], after);
+      after = larger(value, after);
     }
-    total += j == y ? T(0) : row[j];
-  }
+    total += j == y ? T(0) : value;
+  });
   before = block_reduce(before, Greatest());
   after = block_reduce(after, Greatest());
   total = block_sum(total);
   T shift = larger(before, after);
   T logit = 0;
-  if (0 <= y && y < classes) {
+  if (begin <= y && y < end) {
     const T plain = row[y];
     const Target<T> target =
         make_target(options, plain, norms[i], target_norms[i]);
@@ -61,42 +69,48 @@ __global__ void fold_strip(const TargetOptions<T> options, const int first,
       cosines[i] = target.cosine;
     }
   }
+  // The logits become exp(z - shift).
   T sum = 0;
-  for (int j = threadIdx.x; j < classes; j += kBlockThreads) {
-    row[j] = exp((j == y ? logit : row[j]) - shift);
-    sum += row[j];
-  }
+  block_update(begin, end, row, [&](int j, T value) {
+    const T exponential = exp((j == y ? logit : value) - shift);
+    sum += exponential;
+    return exponential;
+  });
   sum = block_sum(sum);
   if (threadIdx.x == 0) {
-    piece.before = before;
-    piece.after = after;
-    piece.shift = shift;
-    piece.sum = sum;
-    piece.total = total;
-    softmax_merge(piece, &states[i]);
-    shifts[i] = shift;
+    const SoftmaxRow piece = {before, after, shift, sum, total};
+    pieces[(first_piece + blockIdx.y) * static_cast<size_t>(gridDim.x) + i] =
+        piece;
   }
 }
 
-// A thread a row: its loss, whether it is right without a margin, and whether
-// it keeps its gradient. reports is rows x 4: loss, right, 1 if it has a
-// target, 1 if its norm is not finite.
+// A block a row: its state, its loss, whether it is right without a margin, and
+// whether it keeps its gradient. reports is rows x 4: loss, right, 1 if it has
+// a target, 1 if its norm is not finite.
 template <typename T>
 __global__ void finish_rows(const TargetRule<T> rule, const bool semihard,
-                            const double smoothing, const int rows,
-                            const int classes, const int* targets,
-                            const T* norms, const T* plain_targets,
-                            const T* target_logits, const SoftmaxRow* states,
-                            int* keep, double* reports) {
-  for (int i = threadIdx.x; i < rows; i += kBlockThreads) {
+                            const double smoothing, const int classes,
+                            const int pieces, const SoftmaxRow* of_pieces,
+                            const int* targets, const T* norms,
+                            const T* plain_targets, const T* target_logits,
+                            SoftmaxRow* states, int* keep, double* reports) {
+  const int i = blockIdx.x;
+  const bool has_target = targets[i] >= 0;
+  SoftmaxRow state = softmax_start();
+  for (int p = threadIdx.x; has_target && p < pieces; p += kBlockThreads) {
+    softmax_merge(of_pieces[p * static_cast<size_t>(gridDim.x) + i], &state);
+  }
+  state = block_reduce(state, MergeSoftmaxRows());
+  if (threadIdx.x == 0) {
+    states[i] = state;
     keep[i] = 1;
     double* report = reports + 4 * i;
     report[0] = report[1] = report[2] = 0;
     report[3] = !is_finite(norms[i]);
-    if (targets[i] >= 0) {
-      const T before = states[i].before;
-      const T after = states[i].after;
-      report[0] = softmax_loss(states[i], target_logits[i], smoothing, classes);
+    if (has_target) {
+      const T before = state.before;
+      const T after = state.after;
+      report[0] = softmax_loss(state, target_logits[i], smoothing, classes);
       report[1] = is_right(plain_targets[i], before, after);
       report[2] = 1;
       if (semihard) {
@@ -114,35 +128,39 @@ template <typename T>
 __global__ void strip_diffs(const bool kept, const T* loss_weight,
                             const double normalizer, const double smoothing,
                             const int first, const int classes,
-                            const int all_classes, const int* targets,
-                            const T* target_logits, const T* shifts,
+                            const int all_classes, const int first_piece,
+                            const int* __restrict__ targets,
+                            const T* target_logits, const SoftmaxRow* pieces,
                             const SoftmaxRow* states, T* logits,
                             T* target_diffs) {
   const int i = blockIdx.x;
   const int y = targets[i] - first;
   T* row = logits + static_cast<size_t>(i) * classes;
+  const int begin = blockIdx.y * kPieceClasses;
+  const int end = min(classes, begin + kPieceClasses);
   if (targets[i] < 0) {
-    for (int j = threadIdx.x; j < classes; j += kBlockThreads) {
-      row[j] = 0;
-    }
+    block_update(begin, end, row, [](int, T) { return T(0); });
     if (threadIdx.x == 0) {
       target_diffs[i] = 0;
     }
     return;
   }
   const double weight = *loss_weight / normalizer;
-  const T shift = kept ? shifts[i] : static_cast<T>(states[i].shift);
+  const SoftmaxRow& piece =
+      pieces[(first_piece + blockIdx.y) * static_cast<size_t>(gridDim.x) + i];
+  const T shift = static_cast<T>(kept ? piece.shift : states[i].shift);
   const SoftmaxGradient<T> gradient =
       softmax_gradient<T>(states[i], shift, weight, smoothing, all_classes);
-  for (int j = threadIdx.x; j < classes; j += kBlockThreads) {
+  block_update(begin, end, row, [=](int j, T value) {
     const T exponential =
-        kept ? row[j] : exp((j == y ? target_logits[i] : row[j]) - shift);
-    row[j] = gradient.factor * exponential - gradient.offset;
+        kept ? value : exp((j == y ? target_logits[i] : value) - shift);
+    T diff = gradient.factor * exponential - gradient.offset;
     if (j == y) {
-      row[j] -= gradient.target;
-      target_diffs[i] = row[j];
+      diff -= gradient.target;
+      target_diffs[i] = diff;
     }
-  }
+    return diff;
+  });
 }
 
 // A thread a row: multiplies the target's entry by the slope of its logit.

@@ -30,18 +30,16 @@ __device__ PairSums block_pair_sums(int self, int n, const T* d, T label,
   return sums;
 }
 
-// A block an anchor, from anchor `first` on, each a row of the batch itself: of
-// its row of distances, sums[anchor].
+// The same of an anchor that is a row of the batch itself, into pairs[anchor].
 template <typename T>
-__global__ void pair_sums_row(const int first, const int n, const T* distances,
-                              const T* labels, PairSums* sums) {
-  const int anchor = first + blockIdx.x;
-  const PairSums found = block_pair_sums(
-      anchor, n, distances + static_cast<size_t>(blockIdx.x) * n,
-      labels[anchor], labels);
+__device__ PairSums block_write_pair_sums(int anchor, int n, const T* d,
+                                          T label, const T* labels,
+                                          PairSums* pairs) {
+  const PairSums sums = block_pair_sums(anchor, n, d, label, labels);
   if (threadIdx.x == 0) {
-    sums[anchor] = found;
+    pairs[anchor] = sums;
   }
+  return sums;
 }
 
 }  // namespace caffe_metric

@@ -11,9 +11,10 @@
 
 namespace caffe_metric {
 
-// A block a row: bad[row] is 1 if the row holds NaN or Inf. dim may be 1.
+// A block a row of dim numbers, which may be 1: the check alone.
 template <typename T>
-__global__ void check_finite(const int dim, const T* x, double* bad) {
+__global__ void check_rows(const int dim, const T* __restrict__ x,
+                           const RowCheck<T> check) {
   const T* row = x + static_cast<size_t>(blockIdx.x) * dim;
   T sum = 0;
   for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
@@ -21,37 +22,51 @@ __global__ void check_finite(const int dim, const T* x, double* bad) {
   }
   sum = block_sum(sum);
   if (threadIdx.x == 0) {
-    bad[blockIdx.x] = sum == 0 ? 0 : 1;
+    check_row(check, blockIdx.x, sum);
   }
 }
 
-// A thread a row: adds 1 to bad[row] if its label is none or, with pair_size
-// > 0, if an anchor's label is not that of the row after it.
-template <typename T>
-__global__ void check_labels(const int rows, const int pair_size,
-                             const int classes, const T* labels, double* bad) {
-  const int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < rows) {
-    const bool pair = pair_size > 0 && i % pair_size == 0;
-    const bool good =
-        is_label(labels[i], classes) && !(pair && labels[i] != labels[i + 1]);
-    bad[i] += good ? 0 : 1;
+// Matrices whose columns are added up: column c of one is sum `place` + c.
+struct ReportPart {
+  const double* matrix;
+  int rows, columns;
+  size_t place;
+};
+
+const int kReportParts = 3;
+
+struct ReportParts {
+  ReportPart parts[kReportParts];
+  size_t count;  // no padding: gcc 12 clears it astray behind an array
+};
+
+// A block a column.
+static __global__ void sum_columns(const ReportParts report, double* sums) {
+  int column = blockIdx.x;
+  ReportPart part = report.parts[0];
+  for (int p = 1; p < kReportParts; ++p) {
+    if (column >= part.columns) {
+      column -= part.columns;
+      part = report.parts[p];
+    }
+  }
+  double sum = 0;
+  for (int i = threadIdx.x; i < part.rows; i += kBlockThreads) {
+    sum += part.matrix[static_cast<size_t>(i) * part.columns + column];
+  }
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) {
+    sums[part.place + column] = sum;
   }
 }
 
-// One block: the sum of each column.
-static __global__ void sum_columns(const int rows, const int columns,
-                                   const double* matrix, double* sums) {
-  for (int c = 0; c < columns; ++c) {
-    double sum = 0;
-    for (int i = threadIdx.x; i < rows; i += kBlockThreads) {
-      sum += matrix[static_cast<size_t>(i) * columns + c];
-    }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) {
-      sums[c] = sum;
-    }
+inline void launch_sum_columns(const ReportParts& report, double* sums) {
+  int columns = 0;
+  for (size_t p = 0; p < report.count; ++p) {
+    columns += report.parts[p].columns;
   }
+  // NOLINT_NEXT_LINE(whitespace/operators)
+  sum_columns<<<columns, kBlockThreads>>>(report, sums);
 }
 
 }  // namespace caffe_metric

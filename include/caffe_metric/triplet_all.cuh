@@ -2,7 +2,8 @@
 #define CAFFE_METRIC_TRIPLET_ALL_CUH_
 
 #include "caffe_metric/block.cuh"
-#include "caffe_metric/pairs.hpp"
+#include "caffe_metric/gram.cuh"
+#include "caffe_metric/pairs.cuh"
 #include "caffe_metric/triplet_all.hpp"
 
 // Kernels for the loss over every triplet of a batch: see triplet_all.hpp. A
@@ -40,28 +41,33 @@ CAFFE_METRIC_HD int upper_place(int n, const T* values, T x) {
 }
 
 // What hinge_of_all does, for the anchors `first` ... first + rows, dealt out
-// to the blocks. A block's scratch: `room` thresholds, room a power of 2 >= n;
-// n sums; n + 1 counts.
+// to the blocks, and gram_weight; slopes may be distances. A block's scratch:
+// `room` thresholds, room a power of 2 >= n; n sums; n + 1 counts.
 template <typename T>
-__global__ void hinge_rows(const T margin, const bool use_pair, const int first,
+__global__ void hinge_rows(const T margin, const bool use_pair,
+                           const GramRows<T> gram, const int first,
                            const int rows, const int n, const int room,
-                           const T* distances, const T* labels,
-                           const PairSums* pairs, T* threshold_scratch,
+                           T* distances, const T* __restrict__ labels,
+                           PairSums* pairs, T* threshold_scratch,
                            double* sum_scratch, int* count_scratch, T* slopes,
                            double* anchor_sums) {
+  const Distance distance = gram.metric.distance;
   T* thresholds = threshold_scratch + static_cast<size_t>(blockIdx.x) * room;
   double* beyond = sum_scratch + static_cast<size_t>(blockIdx.x) * n;
   int* placed = count_scratch + static_cast<size_t>(blockIdx.x) * (n + 1);
   for (int row = blockIdx.x; row < rows; row += gridDim.x) {
     const int anchor = first + row;
     double* sums = anchor_sums + static_cast<size_t>(anchor) * kAnchorSums;
-    if (!pairs[anchor].is_finite()) {
+    const T label = labels[anchor];
+    T* d = distances + static_cast<size_t>(row) * n;
+    T* slope = slopes + static_cast<size_t>(row) * n;
+    block_measure_row(gram, anchor, n, d);
+    const PairSums own =
+        block_write_pair_sums(anchor, n, d, label, labels, pairs);
+    if (!own.is_finite()) {
       write_anchor_sums(0, 0, 0, sums);
       continue;
     }
-    const T label = labels[anchor];
-    const T* d = distances + static_cast<size_t>(row) * n;
-    T* slope = slopes + static_cast<size_t>(row) * n;
     const int positives = block_list(
         n, [=](int j) { return j != anchor && labels[j] == label; },
         [=](int k, int j) { thresholds[k] = d[j] + margin; });
@@ -80,49 +86,56 @@ __global__ void hinge_rows(const T margin, const bool use_pair, const int first,
     double loss = 0;
     double active = 0;
     for (int j = threadIdx.x; j < n; j += kBlockThreads) {
-      slope[j] = 0;
       if (labels[j] != label) {
-        const int place = upper_place(positives, thresholds, d[j]);
+        const T d_an = d[j];
+        const int place = upper_place(positives, thresholds, d_an);
         const int count = positives - place;
         // Integers: the order of the additions does not show.
         atomicAdd(&placed[place], 1);
         if (count > 0) {
-          slope[j] = -count;
-          loss += beyond[count - 1] - static_cast<double>(count) * d[j];
+          loss += beyond[count - 1] - static_cast<double>(count) * d_an;
           active += count;
         }
+        slope[j] = count > 0 ? gram_weight(distance, d_an, T(-count)) : T(0);
       }
     }
     __syncthreads();
     block_scan(positives + 1, placed);
     for (int j = threadIdx.x; j < n; j += kBlockThreads) {
-      if (j != anchor && labels[j] == label) {
+      if (j == anchor) {
+        slope[j] = 0;
+      } else if (labels[j] == label) {
         // Negatives before this threshold: those placed at most there.
         const int place = upper_place(positives, thresholds, d[j] + margin);
-        slope[j] = placed[place - 1] + (use_pair ? negatives : 0);
+        const T count = placed[place - 1] + (use_pair ? negatives : 0);
+        slope[j] = gram_weight(distance, d[j], count);
       }
     }
     loss = block_sum(loss);
     active = block_sum(active);
-    loss += use_pair ? pairs[anchor].of_same * negatives : 0;
+    loss += use_pair ? own.of_same * negatives : 0;
     write_anchor_sums(loss, static_cast<double>(positives) * negatives, active,
                       sums);
   }
 }
 
 // What loss_of_all does: a block a row, from row `first` on. With swap, rows
-// of other anchors are read, so the strip is the whole matrix; the terms that
+// of other anchors are read, so the strip is the whole matrix, whose distances
+// are there; the terms that
 // land on this row, being nearer to its negatives than their own anchors are,
 // are computed here once more instead of written by those.
 template <typename T>
 __global__ void loss_row(const TripletRule<T> rule, const bool swap,
-                         const bool use_pair, const int first, const int n,
-                         const T* distances, const T* labels,
-                         const PairSums* pairs, T* slopes,
-                         double* anchor_sums) {
+                         const bool use_pair, const GramRows<T> gram,
+                         const int first, const int n, T* distances,
+                         const T* __restrict__ labels, PairSums* pairs,
+                         T* slopes, double* anchor_sums) {
   const int r = first + blockIdx.x;
   const T label = labels[r];
-  const T* d = distances + static_cast<size_t>(blockIdx.x) * n;
+  T* measured = distances + static_cast<size_t>(blockIdx.x) * n;
+  block_measure_row(gram, r, n, measured);
+  const T* d = measured;
+  const PairSums own = block_write_pair_sums(r, n, d, label, labels, pairs);
   T* slope = slopes + static_cast<size_t>(blockIdx.x) * n;
   const int negatives =
       block_count(n, [=](int j) { return labels[j] != label; });
@@ -164,7 +177,7 @@ __global__ void loss_row(const TripletRule<T> rule, const bool swap,
   }
   loss = block_sum(loss);
   active = block_sum(active);
-  loss += use_pair ? pairs[r].of_same * negatives : 0;
+  loss += use_pair ? own.of_same * negatives : 0;
   write_anchor_sums(loss, static_cast<double>(positives) * negatives, active,
                     anchor_sums + static_cast<size_t>(r) * kAnchorSums);
 }

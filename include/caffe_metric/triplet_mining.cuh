@@ -4,6 +4,8 @@
 #include <stdint.h>
 
 #include "caffe_metric/block.cuh"
+#include "caffe_metric/gram.cuh"
+#include "caffe_metric/pairs.cuh"
 #include "caffe_metric/triplet_all.cuh"
 #include "caffe_metric/triplet_mining.hpp"
 
@@ -87,19 +89,23 @@ __device__ Triplet block_hardest(int anchor, int n, const T* d,
   return triplet;
 }
 
-// A block an anchor, from anchor `first` on: the losses of its triplets and
-// their derivatives by its row of distances. With swap the strip is the whole
-// matrix, and what other anchors' triplets leave on this row is computed here
-// once more.
+// A block an anchor, from anchor `first` on: its distances, the sums of its
+// pairs, the losses of its triplets and their derivatives by its distances.
+// With swap the strip is the whole matrix, whose distances are there, and what
+// other anchors' triplets leave on this row is computed here once more.
 template <typename T>
 __global__ void mined_row(const TripletRule<T> rule, const Mining mining,
                           const bool swap, const bool use_pair,
-                          const uint64_t key, const int first, const int n,
-                          const T* distances, const T* labels, T* slopes,
-                          double* anchor_sums) {
+                          const uint64_t key, const GramRows<T> gram,
+                          const int first, const int n, T* distances,
+                          const T* __restrict__ labels, PairSums* pairs,
+                          T* slopes, double* anchor_sums) {
   const int r = first + blockIdx.x;
   const T label = labels[r];
-  const T* d = distances + static_cast<size_t>(blockIdx.x) * n;
+  T* measured = distances + static_cast<size_t>(blockIdx.x) * n;
+  block_measure_row(gram, r, n, measured);
+  const T* d = measured;
+  block_write_pair_sums(r, n, d, label, labels, pairs);
   T* slope = slopes + static_cast<size_t>(blockIdx.x) * n;
   for (int j = threadIdx.x; j < n; j += kBlockThreads) {
     slope[j] = 0;

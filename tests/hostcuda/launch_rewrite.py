@@ -5,8 +5,8 @@ Three things in it are not C++:
   `call` a lambda that calls the kernel;
 - `__shared__ T name[n];` becomes a static variable that each block finds poisoned;
 - __global__ and the like are macros.
-`barriers` is true for a kernel that meets a barrier, itself or through a function in the same
-file or in one of the headers named on the command line.
+`barriers` is true for a kernel that meets a barrier or a shuffle, itself or through a function in
+the same file or in one of the headers named on the command line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 COMMENT_OR_STRING = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.S)
 FUNCTION = re.compile(r"\b(\w+)\s*\((?:[^;{}]*)\)\s*(?:const\s*)?\{")
 SHARED = re.compile(r"\b__shared__\s+([^;=]*?)\b(\w+)\s*((?:\[[^\]]*\]\s*)*);")
-BARRIERS = {"__syncthreads", "__syncthreads_or"}
+BARRIERS = {"__syncthreads", "__syncthreads_or", "__shfl_down_sync", "__shfl_up_sync"}
 KEYWORDS = {"if", "for", "while", "switch", "catch"}
 
 

@@ -15,6 +15,7 @@ from hostcuda_build import BUILD, need_hostcuda, run
 
 pytest.importorskip("caffe", reason="pycaffe is not built: ./run build")
 
+from caffe_metric import suite
 from caffe_metric.data import datum
 from caffe_metric.data.lmdb_file import write_lmdb
 from caffe_metric.training.process import caffe_tool
@@ -93,7 +94,28 @@ def test_any_order_gives_the_same_bits(tmp_path):
 def test_the_emulation_traps_what_a_gpu_would_not_forgive(environment):
     done = run(BUILD / "hostcuda_test", **environment)
     assert done.returncode == 0, done.stdout[-2000:]
-    assert re.search(r"\[  PASSED  \] 19 tests", done.stdout)
+    assert re.search(r"\[  PASSED  \] 25 tests", done.stdout)
+
+
+# Of a forward or a backward of one strip.
+MOST_LAUNCHES = 8
+MORE_LAUNCHES = {
+    "BatchContrastiveLoss": 9,
+    # The draw of the classes.
+    "MarginSoftmaxLoss, 1 class of 10": 40,
+}
+
+
+def test_launches_are_few():
+    done = run(BUILD / "gpu_counts", "64", "64", "512", GLOG_minloglevel="2")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = re.findall(
+        r"^(\w.*?) +(forward|backward) +(\d+) +(\d+) +(\d+) +(\d+)", done.stdout, re.M
+    )
+    assert {re.match(r"\w+", row[0]).group() for row in found} == {x.type for x in suite.NATIVE}
+    for layer, direction, launches, *_, moved in found:
+        assert 0 < int(launches) <= MORE_LAUNCHES.get(layer, MOST_LAUNCHES), (layer, direction)
+        assert int(moved) > 0
 
 
 def test_few_addresses_are_enough():

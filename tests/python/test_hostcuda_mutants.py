@@ -45,7 +45,7 @@ MUTANTS = {
     ),
     "search astray": Mutant(
         "triplet_loss",
-        "if (!pairs[anchor].is_finite()) {",
+        "if (!own.is_finite()) {",
         "if (false) {",
         "TripletMining*/2.TestNaNAndTooLarge",
         header="triplet_all.cuh",

@@ -60,6 +60,8 @@ class MarginInnerProductLayer : public MarginLayer<Dtype> {
                             const vector<Blob<Dtype>*>& bottom);
   // CPU: the margin of row i, whose logits are given.
   void SetTarget(int i, Dtype* logits);
+
+  Blob<Dtype> maxima_;  // GPU, semihard: (pieces x M x 2), see piece_maxima
 };
 
 }  // namespace caffe

@@ -135,7 +135,7 @@ class MarginSoftmaxLossLayer : public MarginLayer<Dtype> {
   Blob<double> states_gpu_;    // (M x 5): row_states_
   Blob<Dtype> target_logits_gpu_;  // (M)
   Blob<Dtype> plain_targets_gpu_;  // (M)
-  Blob<Dtype> strip_shifts_gpu_;   // (strips x M)
+  Blob<double> pieces_gpu_;        // (pieces x M x 5): SoftmaxRow
   Blob<Dtype> strip_logits_;       // (M x strip)
   Blob<double> row_reports_;       // (M x 4): see finish_rows
   Blob<double> sums_;              // (4): over the rows

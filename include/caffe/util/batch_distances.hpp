@@ -5,6 +5,8 @@
 
 #include "caffe/blob.hpp"
 #include "caffe_metric/distance.hpp"
+#include "caffe_metric/gram.hpp"
+#include "caffe_metric/labels.hpp"
 
 namespace caffe {
 
@@ -54,9 +56,12 @@ class BatchDistances {
   void AddGradient_cpu(int begin, int end);
   void FinishGradient_cpu();
 
-  // The same on the GPU.
-  void Prepare_gpu(const Dtype* x);
+  // The same on the GPU, but that a strip is rows of the Gram matrix still,
+  // which GramRows_gpu tells how to measure (block_measure_row). Prepare_gpu
+  // looks at the rows, too.
+  void Prepare_gpu(const Dtype* x, const caffe_metric::RowCheck<Dtype>& check);
   Dtype* Strip_gpu(int begin, int end);
+  caffe_metric::GramRows<Dtype> GramRows_gpu() const;
   Dtype* slopes_gpu() { return slopes()->mutable_gpu_data(); }
   void StartGradient_gpu();
   void AddGradient_gpu(int begin, int end);
@@ -98,6 +103,7 @@ class BatchDistances {
   Blob<Dtype> receiving_slopes_;  // (strip x receiving), GPU, if not all do
   Blob<Dtype> gradient_;          // (R x D)
   Blob<Dtype> row_sums_;          // (R): of the symmetrised weights
+  Blob<Dtype> part_sums_;         // (tiles x R): the same, on the GPU
   Blob<double> means_;            // (D): of the features, on the GPU
   vector<int> open_in_row_;       // distances of the strip, see gram.hpp
   vector<int> weights_in_row_;    // that are not 0, of the strip

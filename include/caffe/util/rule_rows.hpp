@@ -8,6 +8,8 @@
 #include "caffe/util/device_alternate.hpp"
 #include "caffe/util/parallel_rows.hpp"
 #include "caffe_metric/batch_rows.hpp"
+#include "caffe_metric/gram.hpp"
+#include "caffe_metric/labels.hpp"
 #include "caffe_metric/pairs.hpp"
 
 namespace caffe {
@@ -20,6 +22,11 @@ struct BatchRows {
   bool among;
   const Dtype* anchor_labels;
   const Dtype* labels;  // of the columns
+
+  // On the GPU only: what rows of v still need to be measures, and what is to
+  // be seen in the rows that meet.
+  caffe_metric::GramRows<Dtype> gram;
+  caffe_metric::RowCheck<Dtype> check;
 };
 
 /**
@@ -48,11 +55,14 @@ class RuleRows {
   /// derivatives or, where v is d, gram_weight of them.
   virtual void Slope_cpu(const BatchRows<Dtype>& batch, int begin, int end,
                          bool write, const Dtype* d, Dtype* v) = 0;
+  /// The same on the GPU. Whoever sees a row first makes measures of it; a rule
+  /// that does not fold does so in Slope.
+  virtual bool folds() const { return true; }
   virtual void Fold_gpu(const BatchRows<Dtype>& batch, int begin, int end,
                         Dtype* v) = 0;
   virtual void Meet_gpu(const BatchRows<Dtype>& batch) = 0;
   virtual void Slope_gpu(const BatchRows<Dtype>& batch, int begin, int end,
-                         bool write, const Dtype* d, Dtype* v) = 0;
+                         bool write, Dtype* d, Dtype* v) = 0;
 
   void Start(int anchors) {
     pairs_.Reshape(anchors, kPairSums, 1, 1);
@@ -119,7 +129,7 @@ class RowsOf : public RuleRows<Dtype> {
 #ifdef CPU_ONLY
   virtual void Fold_gpu(const BatchRows<Dtype>&, int, int, Dtype*) { NO_GPU; }
   virtual void Meet_gpu(const BatchRows<Dtype>&) { NO_GPU; }
-  virtual void Slope_gpu(const BatchRows<Dtype>&, int, int, bool, const Dtype*,
+  virtual void Slope_gpu(const BatchRows<Dtype>&, int, int, bool, Dtype*,
                          Dtype*) {
     NO_GPU;
   }
@@ -129,7 +139,7 @@ class RowsOf : public RuleRows<Dtype> {
                         Dtype* v);
   virtual void Meet_gpu(const BatchRows<Dtype>& batch);
   virtual void Slope_gpu(const BatchRows<Dtype>& batch, int begin, int end,
-                         bool write, const Dtype* d, Dtype* v);
+                         bool write, Dtype* d, Dtype* v);
 #endif
 
  private:

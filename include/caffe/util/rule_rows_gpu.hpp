@@ -19,6 +19,7 @@ inline caffe_metric::AnchorStrip<Dtype> anchor_strip(
                                                   batch.among ? 0 : -1,
                                                   batch.anchor_labels,
                                                   batch.labels,
+                                                  batch.gram,
                                                   v};
   return strip;
 }
@@ -48,8 +49,7 @@ void RowsOf<Dtype, Rule>::Meet_gpu(const BatchRows<Dtype>& batch) {
 
 template <typename Dtype, typename Rule>
 void RowsOf<Dtype, Rule>::Slope_gpu(const BatchRows<Dtype>& batch, int begin,
-                                    int end, bool write, const Dtype*,
-                                    Dtype* v) {
+                                    int end, bool write, Dtype*, Dtype* v) {
   totals_.Reshape(std::vector<int>(1, 2));
   caffe_metric::launch_slope_rows(
       rule_, anchor_strip(batch, begin, v), end - begin, write,

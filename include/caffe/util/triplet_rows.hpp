@@ -32,7 +32,11 @@ class TripletRows : public RuleRows<Dtype> {
   virtual caffe_metric::Reduction reduction() const {
     return caffe_metric::AS_IS;
   }
-  virtual bool apart() const { return true; }
+  /// On the GPU sorting leaves the derivatives where the distances were.
+  virtual bool apart() const {
+    return Caffe::mode() == Caffe::CPU || !BySorting() ||
+           options_.metric.distance == caffe_metric::LP;
+  }
   /// swap meets rows of other anchors: it needs all of them at once.
   virtual bool whole() const { return options_.swap; }
 
@@ -40,16 +44,23 @@ class TripletRows : public RuleRows<Dtype> {
   virtual void Meet_cpu(const BatchRows<Dtype>&) {}
   virtual void Slope_cpu(const BatchRows<Dtype>& batch, int begin, int end,
                          bool write, const Dtype* d, Dtype* slopes);
+  virtual bool folds() const { return false; }
   virtual void Fold_gpu(const BatchRows<Dtype>&, int, int, Dtype*) {}
   virtual void Meet_gpu(const BatchRows<Dtype>&) {}
   virtual void Slope_gpu(const BatchRows<Dtype>& batch, int begin, int end,
-                         bool write, const Dtype* d, Dtype* slopes);
+                         bool write, Dtype* d, Dtype* slopes);
 
   /// (N x 3): of each anchor's triplets the loss, their number, and how many
   /// have a loss > 0.
   Blob<double>* sums() { return &sums_; }
 
  private:
+  /// Whether the loss over all triplets is made by sorting.
+  bool BySorting() const {
+    return mining_ == caffe_metric::ALL && !options_.swap &&
+           options_.rule.type == caffe_metric::HINGE;
+  }
+
   caffe_metric::TripletOptions<Dtype> options_;
   caffe_metric::Mining mining_;
   uint64_t key_;

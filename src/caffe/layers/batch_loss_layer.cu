@@ -12,13 +12,15 @@ void BatchLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
                                         const vector<Blob<Dtype>*>& top) {
   const int pair_sums = RuleRows<Dtype>::kPairSums;
   report_.Start(2 + pair_sums);
-  report_.CheckInput(num_, dim_, bottom[0]->gpu_data(), bottom[1]->gpu_data(),
-                     0, proxies() > 0 ? proxies() : caffe_metric::kAnyClass);
   const Blob<Dtype>& rows = MakeRows(bottom);
+  const int classes = proxies() > 0 ? proxies() : caffe_metric::kAnyClass;
+  batch_.check =
+      report_.Check(proxies(), num_, bottom[1]->gpu_data(), 0, classes);
   sweep_.Run_gpu(batch_, rows, num_, this->phase_ == TRAIN, rule_.get());
   report_.AddColumns(anchors_, 2, rule_->losses()->gpu_data(), 0);
   report_.AddColumns(anchors_, pair_sums, rule_->pairs()->gpu_data(), 2);
   // The one copy to the host.
+  report_.Read();
   if (report_.bad_input()) {
     CheckInput(bottom);
   }
@@ -44,6 +46,7 @@ void BatchLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
   }
   if (!sweep_.has_gradient()) {
     const Blob<Dtype>& rows = MakeRows(bottom);
+    batch_.check.bad = NULL;
     sweep_.Run_gpu(batch_, rows, num_, true, rule_.get());
   }
   const Dtype* gradient = sweep_.gradient().gpu_data();

@@ -16,15 +16,16 @@ void CenterLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
   const Dtype* labels = bottom[1]->gpu_data();
   squares_.Reshape(vector<int>(1, num_));
   report_.Start(1);
-  report_.CheckInput(num_, dim_, x, labels, 0, classes_);
   caffe_metric::center_row_difference<
       Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<num_, kBlockThreads>>>(
           dim_, classes_, x, labels, this->blobs_[0]->gpu_data(),
-          difference_.mutable_gpu_data(), squares_.mutable_gpu_data());
+          difference_.mutable_gpu_data(), squares_.mutable_gpu_data(),
+          report_.Check(0, num_, labels, 0, classes_));
   CUDA_POST_KERNEL_CHECK;
   report_.AddColumns(num_, 1, squares_.gpu_data(), 0);
   // The one copy to the host.
+  report_.Read();
   if (report_.bad_input()) {
     CheckInput(bottom);
   }

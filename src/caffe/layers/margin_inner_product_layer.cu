@@ -33,9 +33,19 @@ void MarginInnerProductLayer<Dtype>::Forward_gpu(
     this->StripLogitsGpu(features, this->StripWeightsGpu(begin, end), begin,
                          end, C, logits + begin);
   }
+  const int pieces = caffe_metric::row_pieces(C);
+  const Dtype* maxima = NULL;
+  if (this->target_.margin && this->param_.semihard()) {
+    const dim3 grid(M, pieces);
+    maxima_.Reshape(pieces, M, 2, 1);
+    caffe_metric::piece_maxima<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<grid, kBlockThreads>>>(C, this->targets_.gpu_data(), logits,
+                                  maxima_.mutable_gpu_data());
+    maxima = maxima_.gpu_data();
+  }
   caffe_metric::set_target_logits<Dtype>
       // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<M, kBlockThreads>>>(this->target_, this->param_.semihard(), C,
+      <<<M, kBlockThreads>>>(this->target_, pieces, maxima, C,
                              this->targets_.gpu_data(), this->norms_.gpu_data(),
                              this->target_norms_.gpu_data(),
                              this->cosines_.mutable_gpu_data(),
@@ -75,7 +85,10 @@ void MarginInnerProductLayer<Dtype>::Backward_gpu(
   if (to_weights && !reference) {
     this->AddWeightGradientGpu(features, top_diff);
   }
-  if (propagate_down[0]) {
+  if (propagate_down[0] && this->in_place()) {
+    this->StripFeatureGradientGpu(this->blobs_[0]->gpu_data(), 0, C, C,
+                                  top_diff, bottom[0]->mutable_gpu_diff());
+  } else if (propagate_down[0]) {
     Dtype* dx = bottom[0]->mutable_gpu_diff();
     for (int begin = 0; begin < C; begin += this->GpuWidth()) {
       const int end = std::min(C, begin + this->GpuWidth());

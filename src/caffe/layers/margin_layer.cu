@@ -125,11 +125,11 @@ void MarginLayer<Dtype>::BeginGpu(const Blob<Dtype>& features) {
     unit_features = unit_features_.mutable_gpu_data();
   }
   caffe_metric::measure_rows<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<M_, kBlockThreads>>>(K_, features.gpu_data(),
-                              norms_.mutable_gpu_data(), unit_features);
-  if (param_.normalize_weights()) {
-    caffe_gpu_set(M_, Dtype(1), target_norms_.mutable_gpu_data());
-  } else {
+      <<<M_, kBlockThreads>>>(
+          K_, features.gpu_data(), norms_.mutable_gpu_data(),
+          param_.normalize_weights() ? target_norms_.mutable_gpu_data() : NULL,
+          unit_features);
+  if (!param_.normalize_weights()) {
     caffe_metric::measure_targets<Dtype>
         // NOLINT_NEXT_LINE(whitespace/operators)
         <<<M_, kBlockThreads>>>(K_, targets_.gpu_data(), RowsGpu(),

@@ -101,7 +101,11 @@ void MarginSoftmaxLossLayer<Dtype>::Forward_gpu(
   if (kept_) {
     exponentials_.Reshape(classes, M, 1, 1);
   }
-  strip_shifts_gpu_.Reshape((classes + width - 1) / width, M, 1, 1);
+  const int strip_pieces = caffe_metric::row_pieces(width);
+  const int last = (classes - 1) / width;
+  const int pieces =
+      last * strip_pieces + caffe_metric::row_pieces(classes - last * width);
+  pieces_gpu_.Reshape(pieces, M, sizeof(SoftmaxRow) / sizeof(double), 1);
   target_logits_gpu_.Reshape(vector<int>(1, M));
   plain_targets_gpu_.Reshape(vector<int>(1, M));
   states_gpu_.Reshape(M, sizeof(SoftmaxRow) / sizeof(double), 1, 1);
@@ -109,8 +113,8 @@ void MarginSoftmaxLossLayer<Dtype>::Forward_gpu(
   sums_.Reshape(vector<int>(1, 4));
   SoftmaxRow* states =
       reinterpret_cast<SoftmaxRow*>(states_gpu_.mutable_gpu_data());
-  caffe_metric::start_rows  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<1, kBlockThreads>>>(M, states);
+  SoftmaxRow* of_pieces =
+      reinterpret_cast<SoftmaxRow*>(pieces_gpu_.mutable_gpu_data());
   for (int begin = 0; begin < classes; begin += width) {
     const int end = std::min(classes, begin + width);
     if (this->in_place()) {
@@ -120,26 +124,27 @@ void MarginSoftmaxLossLayer<Dtype>::Forward_gpu(
     this->StripLogitsGpu(this->FeaturesGpu(*bottom[0]),
                          this->StripWeightsGpu(begin, end), begin, end,
                          end - begin, logits);
+    const dim3 grid(M, caffe_metric::row_pieces(end - begin));
     caffe_metric::fold_strip<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<M, kBlockThreads>>>(
-            this->target_, begin, end - begin, this->targets_.gpu_data(),
-            this->norms_.gpu_data(), this->target_norms_.gpu_data(), logits,
+        <<<grid, kBlockThreads>>>(
+            this->target_, begin, end - begin, begin / width * strip_pieces,
+            this->targets_.gpu_data(), this->norms_.gpu_data(),
+            this->target_norms_.gpu_data(), logits,
             this->cosines_.mutable_gpu_data(),
             plain_targets_gpu_.mutable_gpu_data(),
-            target_logits_gpu_.mutable_gpu_data(),
-            strip_shifts_gpu_.mutable_gpu_data() + begin / width * M, states);
+            target_logits_gpu_.mutable_gpu_data(), of_pieces);
     CUDA_POST_KERNEL_CHECK;
   }
   caffe_metric::finish_rows<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<1, kBlockThreads>>>(
+      <<<M, kBlockThreads>>>(
           this->target_.rule, this->target_.margin && this->param_.semihard(),
-          softmax_.label_smoothing(), M, classes, this->targets_.gpu_data(),
-          this->norms_.gpu_data(), plain_targets_gpu_.gpu_data(),
-          target_logits_gpu_.gpu_data(), states, this->keep_.mutable_gpu_data(),
-          row_reports_.mutable_gpu_data());
-  caffe_metric::sum_columns  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<1, kBlockThreads>>>(M, 4, row_reports_.gpu_data(),
-                             sums_.mutable_gpu_data());
+          softmax_.label_smoothing(), classes, pieces, of_pieces,
+          this->targets_.gpu_data(), this->norms_.gpu_data(),
+          plain_targets_gpu_.gpu_data(), target_logits_gpu_.gpu_data(), states,
+          this->keep_.mutable_gpu_data(), row_reports_.mutable_gpu_data());
+  const caffe_metric::ReportParts report = {
+      {{row_reports_.gpu_data(), M, 4, 0}}, 1};
+  caffe_metric::launch_sum_columns(report, sums_.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
   const double* sums = sums_.cpu_data();
   valid_ = static_cast<int>(sums[2]);
@@ -172,13 +177,15 @@ void MarginSoftmaxLossLayer<Dtype>::Backward_gpu(
     if (!kept_) {
       this->StripLogitsGpu(features, weights, begin, end, end - begin, logits);
     }
+    const dim3 grid(M, caffe_metric::row_pieces(end - begin));
     caffe_metric::strip_diffs<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<M, kBlockThreads>>>(
+        <<<grid, kBlockThreads>>>(
             kept_, top[0]->gpu_diff(), Normalizer(), softmax_.label_smoothing(),
-            begin, end - begin, classes, this->targets_.gpu_data(),
-            target_logits_gpu_.gpu_data(),
-            strip_shifts_gpu_.gpu_data() + begin / width * M, states, logits,
-            this->target_diffs_gpu_.mutable_gpu_data());
+            begin, end - begin, classes,
+            begin / width * caffe_metric::row_pieces(width),
+            this->targets_.gpu_data(), target_logits_gpu_.gpu_data(),
+            reinterpret_cast<const SoftmaxRow*>(pieces_gpu_.gpu_data()), states,
+            logits, this->target_diffs_gpu_.mutable_gpu_data());
     CUDA_POST_KERNEL_CHECK;
     // The weights' product comes last, since own_update moves them.
     if (reference && to_weights) {

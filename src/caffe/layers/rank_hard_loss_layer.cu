@@ -55,6 +55,7 @@ void RankHardLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
   }
   report_.AddColumns(group_num_, kGroupSums, group_sums_.gpu_data(), 0);
   // The one copy to the host.
+  report_.Read();
   if (report_.bad_input()) {
     CheckInput(bottom);
   }

@@ -50,14 +50,15 @@ void TripletLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
   report_.Start(std::max(kListedSums, kAnchorSums + kPairSums));
   if (layout_ == MINED) {
     mined_->set_key(MiningKey());
-    report_.CheckInput(num_, dim_, bottom[0]->gpu_data(), bottom[1]->gpu_data(),
-                       0);
-    sweep_.Run_gpu(MinedRows(bottom[1]->gpu_data()), *bottom[0], num_,
-                   this->phase_ == TRAIN, mined_.get());
+    const Dtype* labels = bottom[1]->gpu_data();
+    BatchRows<Dtype> rows = MinedRows(labels);
+    rows.check = report_.Check(0, num_, labels, 0, caffe_metric::kAnyClass);
+    sweep_.Run_gpu(rows, *bottom[0], num_, this->phase_ == TRAIN, mined_.get());
     report_.AddColumns(num_, kAnchorSums, mined_->sums()->gpu_data(), 0);
     report_.AddColumns(num_, kPairSums, mined_->pairs()->gpu_data(),
                        kAnchorSums);
     // The one copy to the host.
+    report_.Read();
     if (report_.bad_input()) {
       this->CheckFinite(*bottom[0], "features");
       this->CheckLabels(*bottom[1]);
@@ -77,6 +78,7 @@ void TripletLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
       report_.CheckInput(num_, 1, bottom[3]->gpu_data(), NULL, 0);
     }
     AddListedGpu(bottom);
+    report_.Read();
     if (report_.bad_input()) {
       this->CheckFinite(*bottom[3], "weights");
     }

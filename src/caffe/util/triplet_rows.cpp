@@ -45,7 +45,7 @@ void TripletRows<Dtype>::Slope_cpu(const BatchRows<Dtype>& batch, int begin,
 #ifdef CPU_ONLY
 template <typename Dtype>
 void TripletRows<Dtype>::Slope_gpu(const BatchRows<Dtype>&, int, int, bool,
-                                   const Dtype*, Dtype*) {
+                                   Dtype*, Dtype*) {
   NO_GPU;
 }
 #endif

@@ -11,13 +11,21 @@ namespace caffe {
 using caffe_metric::kBlockThreads;
 using caffe_metric::PairSums;
 
-// Blocks that have scratch memory for an anchor's thresholds.
-const int kHingeBlocks = 256;
+// Blocks a processor that have scratch memory for an anchor's thresholds: as
+// many as it runs at once.
+const int kHingeBlocks = 16;
+
+static int processors() {
+  int device, count;
+  CUDA_CHECK(cudaGetDevice(&device));
+  CUDA_CHECK(
+      cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  return count;
+}
 
 template <typename Dtype>
 void TripletRows<Dtype>::Slope_gpu(const BatchRows<Dtype>& batch, int begin,
-                                   int end, bool, const Dtype* d,
-                                   Dtype* slopes) {
+                                   int end, bool, Dtype* d, Dtype* slopes) {
   const int n = batch.columns;
   const int rows = end - begin;
   const bool swap = options_.swap;
@@ -27,14 +35,20 @@ void TripletRows<Dtype>::Slope_gpu(const BatchRows<Dtype>& batch, int begin,
   double* sums = sums_.mutable_gpu_data();
   PairSums* pairs =
       reinterpret_cast<PairSums*>(this->pairs()->mutable_gpu_data());
-  caffe_metric::pair_sums_row<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<rows, kBlockThreads>>>(begin, n, d, labels, pairs);
+  caffe_metric::GramRows<Dtype> gram = batch.gram;
+  if (swap && !gram.done) {
+    // Rows of other anchors are read.
+    caffe_metric::measure_row<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+        <<<rows, kBlockThreads>>>(gram, begin, n, d);
+    gram.done = true;
+  }
   if (mining_ != caffe_metric::ALL) {
     caffe_metric::mined_row<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
         <<<rows, kBlockThreads>>>(options_.rule, mining_, swap, use_pair, key_,
-                                  begin, n, d, labels, slopes, sums);
-  } else if (options_.rule.type == caffe_metric::HINGE && !swap) {
-    const int blocks = std::min(rows, kHingeBlocks);
+                                  gram, begin, n, d, labels, pairs, slopes,
+                                  sums);
+  } else if (BySorting()) {
+    const int blocks = std::min(rows, kHingeBlocks * processors());
     int room = 1;
     while (room < n) {
       room *= 2;
@@ -44,21 +58,21 @@ void TripletRows<Dtype>::Slope_gpu(const BatchRows<Dtype>& batch, int begin,
     threshold_counts_.Reshape(blocks, n + 1, 1, 1);
     caffe_metric::hinge_rows<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
         <<<blocks, kBlockThreads>>>(
-            options_.rule.margin, use_pair, begin, rows, n, room, d, labels,
-            pairs, thresholds_.mutable_gpu_data(),
+            options_.rule.margin, use_pair, gram, begin, rows, n, room, d,
+            labels, pairs, thresholds_.mutable_gpu_data(),
             threshold_sums_.mutable_gpu_data(),
             threshold_counts_.mutable_gpu_data(), slopes, sums);
   } else {
     caffe_metric::loss_row<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<rows, kBlockThreads>>>(options_.rule, swap, use_pair, begin, n, d,
-                                  labels, pairs, slopes, sums);
+        <<<rows, kBlockThreads>>>(options_.rule, swap, use_pair, gram, begin, n,
+                                  d, labels, pairs, slopes, sums);
   }
   CUDA_POST_KERNEL_CHECK;
 }
 
 template void TripletRows<float>::Slope_gpu(const BatchRows<float>&, int, int,
-                                            bool, const float*, float*);
+                                            bool, float*, float*);
 template void TripletRows<double>::Slope_gpu(const BatchRows<double>&, int, int,
-                                             bool, const double*, double*);
+                                             bool, double*, double*);
 
 }  // namespace caffe

@@ -23,6 +23,7 @@
 #define __constant__ static const
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
 
 #define threadIdx (::hostcuda::state.thread_index)
 #define blockIdx (::hostcuda::state.block_index)
@@ -41,6 +42,16 @@
 
 inline void __syncthreads() { hostcuda::Barrier(); }
 inline int __syncthreads_or(int vote) { return hostcuda::BarrierOr(vote != 0); }
+
+// Of whole warps only, as the layers use them.
+inline int __shfl_down_sync(unsigned mask, int value, unsigned delta) {
+  if (mask != 0xffffffffu) hostcuda::Fail("a shuffle of half a warp");
+  return hostcuda::Shuffle(value, delta);
+}
+inline int __shfl_up_sync(unsigned mask, int value, unsigned delta) {
+  if (mask != 0xffffffffu) hostcuda::Fail("a shuffle of half a warp");
+  return hostcuda::Shuffle(value, -static_cast<int>(delta));
+}
 
 // Threads run one at a time, so plain statements are atomic.
 template <typename T>
@@ -98,6 +109,8 @@ enum cudaMemcpyKind {
 };
 enum { cudaStreamDefault = 0, cudaStreamNonBlocking = 1 };
 
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+
 typedef void* cudaStream_t;
 typedef double* cudaEvent_t;
 
@@ -135,6 +148,8 @@ cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute,
+                                   int device);
 cudaError_t cudaDeviceSynchronize();
 
 cudaError_t cudaStreamCreate(cudaStream_t* stream);

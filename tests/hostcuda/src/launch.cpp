@@ -24,6 +24,7 @@ namespace {
 namespace context = boost::context;
 
 int last_error = 0;
+bool count_bytes = false;
 const unsigned kMaxThreads = 1024;
 const size_t kStackBytes = 128 * 1024;
 
@@ -51,11 +52,12 @@ uint3 Index(unsigned i, const dim3& extent) {
 // it is made once.
 class Fiber {
  public:
-  enum Status { kReady, kAtBarrier, kDone };
+  enum Status { kReady, kAtBarrier, kAtShuffle, kDone };
 
   Fiber()
       : status_(kDone),
         votes_(0),
+        shuffles_(0),
         thread_(NULL),
         fiber_(std::allocator_arg, context::fixedsize_stack(kStackBytes),
                [this](context::fiber&& main) {
@@ -70,12 +72,11 @@ class Fiber {
   void Start(const std::function<void()>* thread) {
     thread_ = thread;
     votes_ = 0;
+    shuffles_ = 0;
     status_ = kReady;
   }
-  void Resume() {
-    status_ = kReady;
-    fiber_ = std::move(fiber_).resume();
-  }
+  void Release() { status_ = kReady; }
+  void Resume() { fiber_ = std::move(fiber_).resume(); }
   void Yield(Status status) {
     status_ = status;
     main_ = std::move(main_).resume();
@@ -83,10 +84,13 @@ class Fiber {
   Status status() const { return status_; }
   // How many votes this thread has taken part in before.
   unsigned NextVote() { return votes_++; }
+  // The same of shuffles.
+  unsigned NextShuffle() { return shuffles_++; }
 
  private:
   Status status_;
   unsigned votes_;
+  unsigned shuffles_;
   const std::function<void()>* thread_;
   context::fiber main_;
   context::fiber fiber_;
@@ -98,6 +102,34 @@ Fiber* current = NULL;
 // the next, the third is being cleared.
 bool votes[3];
 
+// Of Shuffle, in turn: what each thread gives while others still read the last.
+const unsigned kWarpThreads = 32;
+uint32_t given[2][kMaxThreads];
+
+// Lets those threads go on that have waited for each other: whole warps at a
+// shuffle, or else the whole block at a barrier.
+void ReleaseThreads(unsigned threads, const std::vector<Fiber*>& fibers) {
+  bool any = false;
+  unsigned at_barrier = 0;
+  for (unsigned first = 0; first < threads; first += kWarpThreads) {
+    const unsigned end = std::min(threads, first + kWarpThreads);
+    unsigned waiting = 0;
+    for (unsigned i = first; i < end; ++i) {
+      waiting += fibers[i]->status() == Fiber::kAtShuffle;
+      at_barrier += fibers[i]->status() == Fiber::kAtBarrier;
+    }
+    if (waiting > 0 && waiting != end - first) {
+      Fail("kernel %s: %u threads of a warp of %u shuffle without the others",
+           state.kernel, waiting, end - first);
+    }
+    for (unsigned i = first; i < end && waiting > 0; ++i) fibers[i]->Release();
+    any = any || waiting > 0;
+  }
+  for (unsigned i = 0; i < threads && !any && at_barrier == threads; ++i) {
+    fibers[i]->Release();
+  }
+}
+
 void RunBlockWithBarriers(unsigned threads, const dim3& extent,
                           const std::function<void()>& thread) {
   static std::vector<Fiber*>* const fibers = new std::vector<Fiber*>;
@@ -106,14 +138,18 @@ void RunBlockWithBarriers(unsigned threads, const dim3& extent,
   for (unsigned i = 0; i < threads; ++i) (*fibers)[i]->Start(&thread);
   std::fill(votes, votes + 3, false);
   unsigned done = 0;
-  while (done == 0) {
+  for (bool any = true; any;) {
+    any = false;
     NewOrder(threads, &order);
     for (unsigned i : order) {
+      if ((*fibers)[i]->status() != Fiber::kReady) continue;
+      any = true;
       current = (*fibers)[i];
       state.thread_index = Index(i, extent);
       current->Resume();
       done += current->status() == Fiber::kDone;
     }
+    if (any) ReleaseThreads(threads, *fibers);
   }
   current = NULL;
   if (done != threads) {
@@ -150,6 +186,7 @@ bool Run(const char* name, bool barriers, const Config& config,
   state.kernel = name;
   state.grid = grid;
   state.block = block;
+  if (count_bytes) WatchPages();
   std::vector<unsigned> block_order, thread_order;
   NewOrder(blocks, &block_order);
   for (unsigned b : block_order) {
@@ -166,9 +203,19 @@ bool Run(const char* name, bool barriers, const Config& config,
     }
   }
   state.kernel = NULL;
+  if (count_bytes) {
+    uint64_t read, written;
+    UnwatchPages(&read, &written);
+    counters.moved_bytes += read + written;
+    Trace("%s read %llu bytes and wrote %llu", name,
+          static_cast<unsigned long long>(read),      // NOLINT(runtime/int)
+          static_cast<unsigned long long>(written));  // NOLINT(runtime/int)
+  }
   CheckGuards();
   return true;
 }
+
+void CountBytes(bool on) { count_bytes = on; }
 
 bool BarrierOr(bool vote) {
   if (current == NULL) Barrier();
@@ -185,6 +232,21 @@ void Barrier() {
          state.kernel);
   }
   current->Yield(Fiber::kAtBarrier);
+}
+
+uint32_t Shuffle(uint32_t value, int delta) {
+  if (current == NULL) {
+    Fail("kernel %s meets a shuffle that launch_rewrite.py did not see",
+         state.kernel);
+  }
+  const uint3& t = state.thread_index;
+  const unsigned thread = t.x + state.block.x * (t.y + state.block.y * t.z);
+  uint32_t* const turn = given[current->NextShuffle() % 2];
+  turn[thread] = value;
+  current->Yield(Fiber::kAtShuffle);
+  const int lane = static_cast<int>(thread % kWarpThreads) + delta;
+  const bool there = lane >= 0 && lane < static_cast<int>(kWarpThreads);
+  return turn[there ? thread + delta : thread];
 }
 
 bool FirstInBlock(uint64_t* serial) {

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -137,6 +138,64 @@ class Memory {
     given_.clear();
   }
 
+  // Closes what the kernel that is being launched was given, so that each page
+  // that it touches traps once to read and once to write.
+  void Watch() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    watched_.clear();
+    for (char* start : given_) {
+      const auto found = living_.find(start);
+      if (found == living_.end()) continue;
+      const Watched watched = {
+          ToOpen(found->second.pages), ToOpen(found->first),
+          found->second.bytes,
+          std::vector<char>(found->second.page_bytes / SystemPage(), 0)};
+      const bool known = std::any_of(
+          watched_.begin(), watched_.end(),
+          [&](const Watched& other) { return other.pages == watched.pages; });
+      if (known) continue;
+      mprotect(watched.pages, found->second.page_bytes, PROT_NONE);
+      watched_.push_back(watched);
+    }
+  }
+
+  // Opens it again, and adds up the bytes of the pages.
+  void Unwatch(uint64_t* read, uint64_t* written) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    *read = *written = 0;
+    for (const Watched& watched : watched_) {
+      mprotect(watched.pages, watched.touched.size() * SystemPage(),
+               PROT_READ | PROT_WRITE);
+      for (size_t i = 0; i < watched.touched.size(); ++i) {
+        const char* const page = watched.pages + i * SystemPage();
+        const char* const begin = std::max<const char*>(page, watched.start);
+        const char* const end = std::min<const char*>(
+            page + SystemPage(), watched.start + watched.bytes);
+        const size_t bytes = end > begin ? end - begin : 0;
+        *read += watched.touched[i] & kRead ? bytes : 0;
+        *written += watched.touched[i] & kWritten ? bytes : 0;
+      }
+    }
+    watched_.clear();
+  }
+
+  // For the signal handler. False: it was no page that is watched.
+  bool Touch(const void* fault, bool write) {
+    for (Watched& watched : watched_) {
+      const size_t offset = static_cast<const char*>(fault) - watched.pages;
+      if (offset >= watched.touched.size() * SystemPage()) continue;
+      char* const page = &watched.touched[offset / SystemPage()];
+      // Where the system does not tell, what was read before is written now.
+      if (*page & kRead) write = true;
+      if (*page & (write ? kWritten : kRead)) return false;
+      *page |= write ? kWritten : kRead;
+      return mprotect(watched.pages + offset / SystemPage() * SystemPage(),
+                      SystemPage(),
+                      write ? PROT_READ | PROT_WRITE : PROT_READ) == 0;
+    }
+    return false;
+  }
+
   // For the signal handler: no lock, since the holder may be what trapped.
   void Describe(const void* fault, char* text, size_t size) const {
     const char* p = static_cast<const char*>(fault);
@@ -162,6 +221,15 @@ class Memory {
 
  private:
   typedef std::map<char*, Allocation> Allocations;
+
+  // What a kernel was given, in the open view, and what it did to each page.
+  struct Watched {
+    char* pages;
+    const char* start;
+    size_t bytes;
+    std::vector<char> touched;
+  };
+  enum { kRead = 1, kWritten = 2 };
 
   // Both views at once, so that a limit on addresses leaves as much again.
   static char* Reserve(size_t* range) {
@@ -221,6 +289,7 @@ class Memory {
   size_t used_;
   Allocations living_;
   std::vector<char*> given_;  // to the kernel that is being launched
+  std::vector<Watched> watched_;
   std::mutex mutex_;
 };
 
@@ -230,10 +299,21 @@ Memory& TheMemory() {
   return *memory;
 }
 
+// Whether what trapped wanted to write, where the system tells.
+bool IsWrite(void* context) {
+#if defined(__x86_64__) && defined(REG_ERR)
+  return static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_ERR] & 2;
+#else
+  static_cast<void>(context);
+  return false;
+#endif
+}
+
 // Says what a trap met, then lets the signal take its default course.
-void OnTrap(int signal_number, siginfo_t* info, void*) {
-  const Memory& memory = TheMemory();
+void OnTrap(int signal_number, siginfo_t* info, void* context) {
+  Memory& memory = TheMemory();
   const void* const p = info->si_addr;
+  if (memory.Touch(p, IsWrite(context))) return;
   char where[160];
   char who[256];
   char text[600];
@@ -305,6 +385,12 @@ void* OpenForKernel(const void* device, const char* kernel) {
 }
 
 void CheckGuards() { TheMemory().CheckGiven(); }
+
+void WatchPages() { TheMemory().Watch(); }
+
+void UnwatchPages(uint64_t* read, uint64_t* written) {
+  TheMemory().Unwatch(read, written);
+}
 
 size_t SystemPageBytes() { return SystemPage(); }
 

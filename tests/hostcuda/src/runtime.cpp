@@ -8,6 +8,8 @@ int LastError(bool reset);  // launch.cpp
 
 namespace {
 
+const int kProcessors = 1;
+
 // The host's or the opened address, and which of the two it is.
 struct Place {
   void* p;
@@ -89,6 +91,7 @@ cudaError_t cudaMemset(void* device, int byte, size_t bytes) {
   if (bytes == 0) return cudaSuccess;
   if (!hostcuda::IsDeviceMemory(device, bytes)) return cudaErrorInvalidValue;
   memset(hostcuda::OpenBytes(device, bytes, "cudaMemset"), byte, bytes);
+  ++hostcuda::counters.sets;
   hostcuda::Trace("memset %zu bytes", bytes);
   return cudaSuccess;
 }
@@ -130,6 +133,15 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   properties->warpSize = 32;
   properties->maxThreadsPerBlock = 1024;
   properties->sharedMemPerBlock = 48 * 1024;
+  properties->multiProcessorCount = kProcessors;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute,
+                                   int device) {
+  if (device != 0) return cudaErrorInvalidDevice;
+  if (attribute != cudaDevAttrMultiProcessorCount) return cudaErrorInvalidValue;
+  *value = kProcessors;
   return cudaSuccess;
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -84,6 +85,21 @@ __global__ void read_shared(float* out) {
 
 __global__ void half_at_barrier() {
   if (threadIdx.x < kThreads / 2) __syncthreads();
+}
+
+__global__ void shuffle_up_and_down(int* out) {
+  const int lane = threadIdx.x % 32;
+  // One warp is at a barrier while the other still shuffles.
+  int below = -1;
+  if (threadIdx.x >= 32) below = __shfl_down_sync(0xffffffffu, lane, 3);
+  __syncthreads();
+  const int above = __shfl_up_sync(0xffffffffu, lane, 1);
+  const int again = __shfl_up_sync(0xffffffffu, above, 1);
+  out[threadIdx.x] = below + 100 * above + 10000 * again;
+}
+
+__global__ void half_warp_shuffles(int* out) {
+  if (threadIdx.x < 16) out[threadIdx.x] = __shfl_up_sync(0xffffffffu, 1, 1);
 }
 
 __global__ void any_of_block(const int* votes, int* out) {
@@ -279,6 +295,25 @@ TEST(HostCuda, BarriersHoldAllThreads) {
 TEST(HostCudaDeathTest, BarrierThatNotAllReach) {
   EXPECT_DEATH((half_at_barrier<<<1, kThreads>>>()),
                "32 threads of 64 ended while others wait at a barrier");
+}
+
+TEST(HostCuda, WarpsShuffle) {
+  Array<int> y(kThreads);
+  shuffle_up_and_down<<<1, kThreads>>>(y.device());
+  const std::vector<int> out = y.host();
+  for (int i = 0; i < kThreads; ++i) {
+    const int lane = i % 32;
+    const int below = i < 32 ? -1 : lane + 3 < 32 ? lane + 3 : lane;
+    const int above = std::max(0, lane - 1);
+    const int again = lane == 0 ? 0 : std::max(0, lane - 2);
+    EXPECT_EQ(below + 100 * above + 10000 * again, out[i]) << i;
+  }
+}
+
+TEST(HostCudaDeathTest, ShuffleOfHalfAWarp) {
+  Array<int> y(kThreads);
+  EXPECT_DEATH((half_warp_shuffles<<<1, kThreads>>>(y.device())),
+               "16 threads of a warp of 32 shuffle without the others");
 }
 
 TEST(HostCuda, VotesAreOfOneBarrier) {

@@ -60,8 +60,13 @@ struct Counters {
   uint64_t to_device;
   uint64_t to_host_bytes;
   uint64_t to_device_bytes;
+  uint64_t sets;         // cudaMemset
+  uint64_t moved_bytes;  // that kernels read and wrote, while CountBytes(true)
 };
 extern Counters counters;
+
+// Has each launch add up the bytes of the pages that it touches; slow.
+void CountBytes(bool on);
 
 // With HOSTCUDA_TRACE=FILE, adds a line to FILE.
 void Trace(const char* format, ...) __attribute__((format(printf, 1, 2)));
@@ -75,6 +80,10 @@ void Barrier();
 
 // __syncthreads_or: whether any thread of the block came with `vote`.
 bool BarrierOr(bool vote);
+
+// What the thread `delta` further on in the warp comes with, all of whose
+// threads have to come; `value` where there is none.
+uint32_t Shuffle(uint32_t value, int delta);
 
 // True for the first thread of a block that asks about `serial`.
 bool FirstInBlock(uint64_t* serial);

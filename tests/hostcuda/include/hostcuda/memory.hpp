@@ -15,6 +15,7 @@
 // launch, when the memory is freed and when the process ends.
 
 #include <cstddef>
+#include <cstdint>
 
 namespace hostcuda {
 
@@ -41,6 +42,12 @@ void* OpenForKernel(const void* device, const char* kernel);
 // Ends the process, naming the kernel, if one that was given an allocation has
 // written beside it.
 void CheckGuards();
+
+// From here on the pages that the kernel being launched touches are noted,
+// until UnwatchPages, which gives their bytes: what it reads and writes if
+// everything that it needs twice comes from a cache.
+void WatchPages();
+void UnwatchPages(uint64_t* read, uint64_t* written);
 
 // Bytes of a page of the system.
 size_t SystemPageBytes();
