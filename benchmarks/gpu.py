@@ -1,4 +1,4 @@
-"""Checks and times the GPU layers: for someone who has a GPU.
+"""Checks and times the GPU layers: for someone who has a GPU, and a tree of their own built for it.
 
     python -m benchmarks.gpu [--device 0] [--tests build/test/test.testbin] [--json F] [--cpu]
 
@@ -8,6 +8,7 @@ of each, beside an InnerProduct layer of the same size, which is the matrix prod
 With --tests it first runs the layers' gtests on the GPU. --cpu goes through all of it in CPU mode,
 which tries this script and says nothing about a GPU.
 
+Without such a tree, `./run gpu-bundle` makes one to carry there (docs/gpu.md), which checks more.
 No GPU has run these layers yet: the first table that this prints is news. Please send it.
 """
 
@@ -25,9 +26,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from caffe_metric import suite
+from caffe_metric.nets import one_layer
 
-GTESTS = "NormLayer*:TripletLoss*:RankHardLoss*:MarginInnerProduct*:GpuParity*"
 REPEATS = 20
+# Those that run on the GPU: gtest's third and fourth types of a typed test do.
+GPU_TESTS = "*GPU*:*Gpu*:*/2.*:*/3.*"
 # Of the largest number of a blob: float32 sums in another order.
 TOLERANCE = 1e-3
 
@@ -35,38 +39,40 @@ FEATURES = """
 layer {{ name: "data" type: "Input" top: "x" input_param {{ shape {{ dim: {n} dim: {d} }} }} }}
 layer {{ name: "labels" type: "Input" top: "y" input_param {{ shape {{ dim: {n} }} }} }}
 """
-LOSS = 'layer {{ name: "timed" type: "{type}" bottom: "x" bottom: "y" top: "z" {options} }}\n'
-TRIPLET = "triplet_loss_param {{{{ mining: {} margin: 0.2 }}}}"
-MARGIN = (
-    "margin_inner_product_param {{ num_output: {c} type: QUADRUPLE base: 100 gamma: 0.1 "
-    'weight_filler {{ type: "xavier" }} }}'
-)
 PLAIN = (
     'layer {{ name: "timed" type: "InnerProduct" bottom: "x" top: "z" inner_product_param {{ '
     'num_output: {c} bias_term: false weight_filler {{ type: "xavier" }} }} }}\n'
 )
+MININGS = ("ALL", "SEMIHARD", "VIOLATING", "HARDEST")
 
 
 def cases(small):
-    """[(name, net, N, D, labels a class, C of the InnerProduct to compare with)]"""
+    """[(name, net, N, D, labels a class, C of the InnerProduct to compare with)], of the suite."""
     n, d, c = (24, 16, 40) if small else (512, 512, 10572)
     many = 2 * n if small else 4096
     rows = []
 
-    def add(name, layer, n, c, classes, options=""):
-        net = FEATURES.format(n=n, d=d) + layer.format(
-            type=name.replace(",", " ").split()[0], options=options.format(c=c), c=c
+    def add(kind, n, c, classes, title="", **parameters):
+        layer = suite.find(kind)
+        bottoms = ("x", "y") if suite.LABEL in layer.roles(2) else ("x",)
+        given = {**layer.example, **parameters}
+        net = FEATURES.format(n=n, d=d) + one_layer.layer(
+            kind, bottoms, ("z",), given, name="timed"
         )
-        rows.append((name, net, n, d, classes, c))
+        rows.append((f"{kind}{title}", net, n, d, classes, c))
 
-    norm = 'layer {{ name: "timed" type: "Norm" bottom: "x" top: "z" }}\n'
-    add("Norm", norm, n, n, n // 4)
-    for mining in ("ALL", "SEMIHARD", "VIOLATING", "HARDEST"):
-        add(f"TripletLoss {mining}", LOSS, n, n, n // 4, TRIPLET.format(mining))
-    add("TripletLoss ALL, large batch", LOSS, many, many, many // 4, TRIPLET.format("ALL"))
-    add("RankHardLoss", LOSS, n, n, n // 4, "rank_param {{ neg_num: 4 margin: 0.2 }}")
-    add("RankHardLoss, large batch", LOSS, many, many, many // 4, "rank_param {{ neg_num: 4 }}")
-    add("MarginInnerProduct", LOSS, n // 2, c, c, MARGIN)
+    for layer in suite.NATIVE:
+        if "num_output" in layer.example:
+            classes = n // 4 if layer.type in ("ProxyAnchorLoss", "CenterLoss") else c
+            add(layer.type, n // 2, classes, classes, num_output=classes)
+        elif "mining" in layer.example:
+            for mining in MININGS:
+                add(layer.type, n, n, n // 4, f" {mining}", mining=mining)
+            add(layer.type, many, many, many // 4, " ALL, large batch", mining="ALL")
+        else:
+            add(layer.type, n, n, n // 4)
+            if layer.loss:
+                add(layer.type, many, many, many // 4, ", large batch")
     return rows
 
 
@@ -145,7 +151,7 @@ def run_gtests(program):
     hashes = []
     for run in range(2):
         with tempfile.NamedTemporaryFile("r", suffix=".bits") as bits:
-            only = GTESTS if run == 0 else "GpuParity*"
+            only = GPU_TESTS if run == 0 else "GpuParity*"
             done = subprocess.run(
                 [program, f"--gtest_filter={only}"],
                 env={**os.environ, "METRIC_BITS": bits.name},
@@ -182,7 +188,7 @@ def main():
         print(f"gtests: {'passed, the same bits twice' if passed else 'FAILED'}")
         failed += [] if passed else ["gtests"]
     rows = []
-    head = f"{'layer':<30} {'N':>5} {'D':>5} {'error':>8} {'repeats':>8} "
+    head = f"{'layer':<36} {'N':>5} {'D':>5} {'error':>8} {'repeats':>8} "
     print(head + f"{'forward':>9} {'backward':>9} {'product':>9} {'ratio':>6}")
     for name, net, n, d, classes, c in cases(small=arguments.cpu):
         error, same = check(caffe, gpu, net, n, d, classes)
@@ -204,7 +210,7 @@ def main():
             }
         )
         print(
-            f"{name:<30} {n:>5} {d:>5} {error:>8.1e} {'same' if same else 'OTHER':>8} "
+            f"{name:<36} {n:>5} {d:>5} {error:>8.1e} {'same' if same else 'OTHER':>8} "
             f"{forward:>9.3f} {backward:>9.3f} {plain:>9.3f} {ratio:>6.2f}"
             f"{'' if good else '  <- wrong'}"
         )

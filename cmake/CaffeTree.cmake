@@ -1,7 +1,10 @@
-# add_caffe_tree(NAME SOURCE dir TREE dir [PATCH] [CMAKE_ARGS arg...])
+# add_caffe_tree(NAME SOURCE dir TREE dir [PATCH] [TOOLS dir]
+#                [TARGETS target...] [CMAKE_ARGS arg...])
 #
-# Targets NAME-tree (copies SOURCE to TREE, with our layers if PATCH is given),
-# NAME (library, `caffe` tool, pycaffe, in TREE/build) and NAME-gtests.
+# Targets NAME-tree (copies SOURCE to TREE, with our layers if PATCH is given;
+# with TOOLS, with the programs in that folder, and Caffe's own kernels in few
+# files), NAME (TARGETS, by default library, `caffe` tool and pycaffe, in
+# TREE/build) and NAME-gtests.
 # CMAKE_ARGS come after, and so override, those of the processor build below;
 # CAFFE_ARGUMENTS, a command line of the user's, comes last.
 include(ExternalProject)
@@ -52,15 +55,22 @@ endif()
 separate_arguments(user_args UNIX_COMMAND "${CAFFE_ARGUMENTS}")
 
 function(add_caffe_tree name)
-  cmake_parse_arguments(PARSE_ARGV 1 ARG "PATCH" "SOURCE;TREE" "CMAKE_ARGS")
-  set(patch_option "")
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "PATCH" "SOURCE;TREE;TOOLS"
+    "TARGETS;CMAKE_ARGS")
+  if(NOT ARG_TARGETS)
+    set(ARG_TARGETS caffe.bin pycaffe)
+  endif()
+  set(tree_options "")
   if(ARG_PATCH)
-    set(patch_option --patch "--patch-arguments=${PATCH_ARGUMENTS}")
+    set(tree_options --patch "--patch-arguments=${PATCH_ARGUMENTS}")
+  endif()
+  if(ARG_TOOLS)
+    list(APPEND tree_options --tools "${ARG_TOOLS}" --unite 8)
   endif()
 
   add_custom_target(${name}-tree
     COMMAND "${PYTHON}" "${PROJECT_SOURCE_DIR}/cmake/prepare_tree.py"
-            "${ARG_SOURCE}" "${ARG_TREE}" ${patch_option}
+            "${ARG_SOURCE}" "${ARG_TREE}" ${tree_options}
     COMMENT "Preparing ${ARG_TREE}" USES_TERMINAL VERBATIM)
 
   ExternalProject_Add(${name}
@@ -71,7 +81,7 @@ function(add_caffe_tree name)
     DOWNLOAD_COMMAND ""
     CMAKE_ARGS ${BASE_ARGS} ${ARG_CMAKE_ARGS} ${user_args}
     BUILD_COMMAND "${CMAKE_COMMAND}" --build <BINARY_DIR>
-                  --target caffe.bin pycaffe
+                  --target ${ARG_TARGETS}
     BUILD_ALWAYS TRUE
     INSTALL_COMMAND ""
     USES_TERMINAL_CONFIGURE TRUE

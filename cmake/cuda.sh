@@ -29,3 +29,7 @@ try_cuda_caffe() {
 compile_kernels() {
   "$python" cmake/cuda_kernels.py "$cuda_toolkit" "$tree" build/cuda-kernels
 }
+
+pack_gpu_bundle() {
+  "$python" cmake/gpu_bundle.py build/gpu build/gpu-bundle.tar.xz
+}

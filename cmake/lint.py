@@ -32,8 +32,9 @@ def cpp_files(folders: tuple[str, ...]) -> list[str]:
 
 
 def shell_scripts() -> list[str]:
-    """The scripts that build and test on other systems."""
-    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "systems").glob("*.sh"))
+    """The scripts that build and test on other systems, and check a GPU."""
+    found = [*ROOT.glob("tests/systems/*.sh"), *ROOT.glob("benchmarks/gpu/*.sh")]
+    return sorted(str(path.relative_to(ROOT)) for path in found)
 
 
 def main() -> int:

@@ -1,12 +1,15 @@
 """Makes a Caffe tree that builds here: a copy, mended, with or without our layers.
 
-    prepare_tree.py SOURCE TREE [--patch [--patch-arguments "..."]]
+    prepare_tree.py SOURCE TREE [--patch [--patch-arguments "..."]] [--tools FOLDER --unite N]
 
 SOURCE is never written to.  A file of TREE is rewritten only when its content
 changes, so that a later build compiles no more than it must; other files in
 TREE, such as those of a build, are left alone.  `--patch` adds the layers, as
-`caffe-metric patch` does, with the arguments that are given.  What is left out
-of the copy, as a product or as data, is named.
+`caffe-metric patch` does, with the arguments that are given; `--tools` adds the
+programs of FOLDER, a .cpp each, to the tools of Caffe, and `--unite` puts N of
+Caffe's own .cu files into one, for a compiler that reads Caffe's headers anew
+for each file and GPU.  What is left out of the copy, as a product or as data, is
+named.
 """
 
 from __future__ import annotations
@@ -61,15 +64,23 @@ def list_files(top: Path) -> tuple[list[str], list[str]]:
     return names, left_out
 
 
-def signature(source: Path, names: list[str], patched: bool, arguments: list[str]) -> str:
+def signature(
+    source: Path,
+    names: list[str],
+    patched: bool,
+    arguments: list[str],
+    tools: Path | None,
+    unite: int,
+) -> str:
     """A hash of everything that the tree is made from."""
-    digest = hashlib.sha256(f"{source}\0{patched}\0{arguments}\0".encode())
+    digest = hashlib.sha256(f"{source}\0{patched}\0{arguments}\0{unite}\0".encode())
     for name in names:
         status = (source / name).stat()
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     inputs = [Path(__file__).resolve()]
     for folder in PATCHER + (LAYERS if patched else ()):
         inputs += sorted(path for path in (ROOT / folder).rglob("*") if path.is_file())
+    inputs += sorted(tools.glob("*.?pp")) if tools else []
     for path in inputs:
         if path.suffix != ".pyc":
             digest.update(f"{path}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -105,6 +116,23 @@ def add_layers(tree: Path, arguments: list[str]) -> None:
         raise TreeError(words.replace("--replace puts", "CAFFE_PATCH_ARGS=--replace puts"))
 
 
+def unite_kernels(tree: Path, size: int) -> None:
+    """Caffe's own .cu files, `size` in one. Those for cuDNN go: they are for a build with it."""
+    folder = tree / "src" / "caffe"
+    ours = {path.name for path in (ROOT / "src" / "caffe").rglob("*.cu")}
+    own = []
+    for path in sorted(folder.glob("*/*.cu")):
+        if path.name.startswith("cudnn_"):
+            path.unlink()
+        elif path.name not in ours and path.parent.name != "test":
+            own.append(path.rename(path.with_name(path.name + ".inc")))
+    for number, begin in enumerate(range(0, len(own), size), 1):
+        lines = [
+            f'#include "../{path.relative_to(folder)}"\n' for path in own[begin : begin + size]
+        ]
+        (folder / "util" / f"united_{number}.cu").write_text("".join(lines))
+
+
 def synchronise(staging: Path, tree: Path, old_names: list[str], names: list[str]) -> None:
     """Gives TREE the content of the staging folder, touching only what differs."""
     for name in names:
@@ -120,16 +148,25 @@ def synchronise(staging: Path, tree: Path, old_names: list[str], names: list[str
         os.utime(tree / "CMakeLists.txt")
 
 
-def prepare(source: Path, tree: Path, patched: bool, arguments: tuple[str, ...] = ()) -> None:
+def prepare(
+    source: Path,
+    tree: Path,
+    patched: bool,
+    arguments: tuple[str, ...] = (),
+    tools: Path | None = None,
+    unite: int = 0,
+) -> None:
     """Makes the tree, or brings it up to date; returns at once where it is.
 
     arguments: of `caffe-metric patch`.
+    tools: a folder of programs that Caffe's build shall make, too.
+    unite: how many of Caffe's .cu files become one; 0: they stay as they are.
     """
     for name in ("CMakeLists.txt", "src/caffe/proto/caffe.proto"):
         if not (source / name).is_file():
             raise TreeError(f"{source} is no Caffe tree: it has no {name}")
     names, left_out = list_files(source)
-    key = signature(source, names, patched, list(arguments))
+    key = signature(source, names, patched, list(arguments), tools, unite)
     record = tree / ".prepared.json"
     old = json.loads(record.read_text()) if record.is_file() else {"key": "", "files": []}
     if old["key"] == key:
@@ -145,6 +182,10 @@ def prepare(source: Path, tree: Path, patched: bool, arguments: tuple[str, ...] 
         add_layers(staging, list(arguments))
     else:
         mend(staging)
+    for path in sorted(tools.glob("*.?pp")) if tools else []:
+        shutil.copy(path, staging / "tools" / path.name)
+    if unite:
+        unite_kernels(staging, unite)
 
     names = list_files(staging)[0]
     # Until the work is done the record lists both, so that a retry removes the right files.
@@ -166,10 +207,13 @@ def main() -> int:
     parser.add_argument("tree", type=Path)
     parser.add_argument("--patch", action="store_true", help="add the layers")
     parser.add_argument("--patch-arguments", default="", help="of the patcher, as a shell has them")
+    parser.add_argument("--tools", type=Path, help="a folder of further programs")
+    parser.add_argument("--unite", type=int, default=0, help="so many .cu files in one")
     args = parser.parse_args()
     try:
         arguments = tuple(shlex.split(args.patch_arguments))
-        prepare(args.source.resolve(), args.tree.resolve(), args.patch, arguments)
+        source, tree = args.source.resolve(), args.tree.resolve()
+        prepare(source, tree, args.patch, arguments, args.tools, args.unite)
     except (TreeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
