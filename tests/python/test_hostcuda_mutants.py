@@ -24,9 +24,9 @@ REWRITER = ROOT / "tests" / "hostcuda" / "launch_rewrite.py"
 
 @dataclass
 class Mutant:
-    """`old`, once in the layer's .cu or `header`, becomes `new`; `test` has to fail."""
+    """`old`, once in the .cu file or `header`, becomes `new`; `test` has to fail."""
 
-    layer: str
+    file: str
     old: str
     new: str
     test: str
@@ -37,14 +37,14 @@ class Mutant:
 
 MUTANTS = {
     "wrong index": Mutant(
-        "triplet_loss",
+        "triplet_rows",
         "slope[own] += swapped ? T(0) : term.slope_an;",
         "slope[q] += swapped ? T(0) : term.slope_an;",
         "GpuParityTest/0.TestTripletLossMined",
         header="triplet_mining.cuh",
     ),
     "search astray": Mutant(
-        "triplet_loss",
+        "triplet_rows",
         "if (!own.is_finite()) {",
         "if (false) {",
         "TripletMining*/2.TestNaNAndTooLarge",
@@ -52,21 +52,21 @@ MUTANTS = {
         guard="start",
     ),
     "missing term": Mutant(
-        "rank_hard_loss",
+        "rank_hard_loss_layer",
         "of_anchor * anchor[k] + of_positive * anchor[dim + k];",
         "of_anchor * anchor[k] + 0 * of_positive * anchor[dim + k];",
         "GpuParityTest/0.TestRankHardLoss",
         header="rank_hard.cuh",
     ),
     "host pointer": Mutant(
-        "margin_inner_product",
+        "margin_inner_product_layer",
         "this->targets_.gpu_data(), this->norms_.gpu_data(),",
         "this->targets_.cpu_data(), this->norms_.gpu_data(),",
         "GpuParityTest/0.TestMarginInnerProduct",
         "set_target_logits was given the host pointer",
     ),
     "one element too many": Mutant(
-        "norm",
+        "norm_layer",
         "    y[begin + k] = x[begin + k] * factor;",
         "    y[begin + k + 1] = x[begin + k] * factor;",
         "GpuParityTest/0.TestNorm",
@@ -74,7 +74,7 @@ MUTANTS = {
         header="norm.cuh",
     ),
     "one element too early": Mutant(
-        "norm",
+        "norm_layer",
         "    y[begin + k] = x[begin + k] * factor;",
         "    y[begin + k - 1] = x[begin + k] * factor;",
         "GpuParityTest/0.TestNorm",
@@ -82,14 +82,14 @@ MUTANTS = {
         header="norm.cuh",
     ),
     "host reads the device": Mutant(
-        "norm",
+        "norm_layer",
         "  CUDA_POST_KERNEL_CHECK;\n}\n\ntemplate",
         "  CUDA_POST_KERNEL_CHECK;\n  norms[0] += 1;\n}\n\ntemplate",
         "GpuParityTest/0.TestNorm",
         "host code touched device memory",
     ),
     "loss weight forgotten": Mutant(
-        "rank_hard_loss",
+        "rank_hard_loss_layer",
         "const T scale = loss_diff[0] / normalizer;",
         "const T scale = 1 / normalizer;",
         "RankHardLoss*/2.*:RankHardLoss*/3.*",
@@ -105,7 +105,7 @@ def rewrite(source, target):
 
 def build_mutant(mutant, folder):
     """Compiles and links the mutant's test program."""
-    original = ROOT / "src" / "caffe" / "layers" / f"{mutant.layer}_layer.cu"
+    [original] = (ROOT / "src" / "caffe").glob(f"*/{mutant.file}.cu")
     shutil.copy(original, folder)
     changed = ROOT / "include" / "caffe_metric" / mutant.header if mutant.header else original
     source = changed.read_text()
