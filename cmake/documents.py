@@ -9,7 +9,8 @@ A block is told by the word behind its fence:
     prototxt      read as a net, a solver or a part of one
     json          read
     output        what the block above it prints; `...` stands for any lines, numbers may differ by
-                  a twentieth, times and speeds at will. --write puts what is printed in its place
+                  a twentieth; times, speeds, sizes and numbers of files at will. --write puts what
+                  is printed in its place
     text          anything else that is no code
 
 `sh needs="REASON"` and `python needs="REASON"` are not run: their commands' arguments, files and
@@ -286,7 +287,7 @@ def _write(page: Path, changes: list) -> None:
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-UNITS = r"(?:s|ms|min|h|images/s|MB|MiB|GB)\b"
+UNITS = r"(?:s|ms|min|h|images/s|MB|MiB|GB|added|changed)\b"
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
