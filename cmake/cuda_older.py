@@ -69,7 +69,7 @@ def make_toolkits(requirements, out):
             for name in archive.namelist():
                 # nvidia/cuda_runtime/include/..., of each package the same folders
                 parts = Path(name).parts
-                if parts[0] == "nvidia" and parts[2] in ("include", "bin", "nvvm"):
+                if len(parts) > 3 and parts[2] in ("include", "bin", "nvvm"):
                     target = toolkit.joinpath(*parts[2:])
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(archive.read(name))
