@@ -25,12 +25,9 @@ def metric_learning_triplets(
     name: str, threads: int, margin: float, rows: np.ndarray, labels: np.ndarray
 ) -> Contender:
     """Forward and backward of the library's TripletMarginLoss, which takes all triplets."""
-    import torch
     from pytorch_metric_learning.losses import TripletMarginLoss
 
-    torch.set_num_threads(threads)
-    features = torch.tensor(rows, requires_grad=True)
-    classes = torch.tensor(labels.astype(np.int64))
+    features, classes = _batch(threads, rows, labels)
     loss = TripletMarginLoss(margin=margin)
 
     def call() -> None:
@@ -43,12 +40,9 @@ def metric_learning_loss(
     name: str, threads: int, kind: str, rows: np.ndarray, labels: np.ndarray
 ) -> Contender:
     """Forward and backward of the library's loss of the same formula, with our defaults."""
-    import torch
     from pytorch_metric_learning import distances, losses, miners
 
-    torch.set_num_threads(threads)
-    features = torch.tensor(rows, requires_grad=True)
-    classes = torch.tensor(labels.astype(np.int64))
+    features, classes = _batch(threads, rows, labels)
     plain = distances.LpDistance(normalize_embeddings=False)
     pairs = miners.MultiSimilarityMiner(epsilon=0.1)
     kinds = {
@@ -75,9 +69,7 @@ def torch_softmax(name: str, threads: int, arrays, classes: int) -> Contender:
     import torch
     from torch.nn import functional
 
-    torch.set_num_threads(threads)
-    features = torch.tensor(arrays["features"], requires_grad=True)
-    labels = torch.tensor(arrays["labels"].astype(np.int64))
+    features, labels = _batch(threads, arrays["features"], arrays["labels"])
     weights = torch.randn(classes, features.shape[1], requires_grad=True)
 
     def call() -> None:
@@ -85,6 +77,14 @@ def torch_softmax(name: str, threads: int, arrays, classes: int) -> Contender:
         functional.cross_entropy(64 * cosines, labels).backward()
 
     return Contender(name, call, lambda: _clear([features, weights]))
+
+
+def _batch(threads: int, rows: np.ndarray, labels: np.ndarray):
+    """Features that ask for a gradient, and labels; PyTorch on so many threads from here on."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return torch.tensor(rows, requires_grad=True), torch.tensor(labels.astype(np.int64))
 
 
 def _clear(tensors) -> None:
