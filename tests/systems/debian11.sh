@@ -42,9 +42,9 @@ install_wheel() {
     CAFFE_METRIC_PURE=1 "$top/.venv/bin/python" -m pip --disable-pip-version-check -q wheel \
       --no-deps --no-build-isolation -w . ./source) >"$folder/wheel.log" 2>&1 ||
     fail "no wheel: $(tail -n 1 "$folder/wheel.log")"
-  cp "$folder"/wheel/*.whl "$system/root"
+  rm -rf "$system/wheel" && mkdir "$system/wheel" && cp "$folder"/wheel/*.whl "$system/wheel"
   forget_package
-  logged pip.log inside sh -c 'pip3 install --no-index /root/*.whl'
+  logged pip.log inside sh -c 'pip3 install --no-index /wheel/*.whl'
 }
 
 # Only what an installed package has not beside it is copied: the tests meet what pip installed.
