@@ -9,35 +9,20 @@ that spills waits for memory where it should compute. No GPU is needed, and none
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from cuda_compile import ROOT, SOURCES, SPILLS, CudaError, in_turn, main, run
+
 ARCHITECTURES = (75, 80, 86, 89, 90)
 PTX = 90
 
 ENTRY = re.compile(r"Compiling entry function '(\S+)' for 'sm_(\d+)'")
-SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers(?:.*?(\d+) bytes smem)?")
-
-
-class CudaError(Exception):
-    """Says what could not be compiled, and why."""
-
-
-def run(*command):
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        output = done.stdout + done.stderr
-        first = re.search(r"^.*\b(?:error|fatal)\b.*$", output, re.M)
-        raise CudaError(first.group() if first else output.strip().splitlines()[-1])
-    return done.stdout + done.stderr
 
 
 def make_proto_header(tree, out):
@@ -112,10 +97,8 @@ def build(toolkit, tree, out):
     if shutil.which("protoc") is None:
         raise CudaError("protoc is not installed")
     make_proto_header(tree, out)
-    sources = sorted((ROOT / "src" / "caffe").glob("*/*.cu"))
     found = []
-    for i, source in enumerate(sources, 1):
-        print(f"[{i}/{len(sources)}] {source.name}", file=sys.stderr, flush=True)
+    for source in in_turn(SOURCES):
         found += read_kernels(compile_layer(toolkit, tree, out, source))
     names = readable_names(kernel["kernel"] for kernel in found)
     for kernel in found:
@@ -130,20 +113,5 @@ def build(toolkit, tree, out):
     return sum(kernel["spills"] > 0 for kernel in found)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("toolkit", "tree", "out"):
-        parser.add_argument(name, type=Path)
-    arguments = parser.parse_args()
-    try:
-        spilling = build(arguments.toolkit, arguments.tree, arguments.out)
-    except (CudaError, OSError) as error:
-        print(f"error: {error}")
-        return 1
-    if spilling:
-        print(f"error: {spilling} kernels spill registers")
-    return 1 if spilling else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__.splitlines()[0], ("toolkit", "tree", "out"), build))

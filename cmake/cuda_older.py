@@ -10,15 +10,14 @@ A warning is an error, and so is a register that spills. TREE is a built, patche
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from cuda_compile import ROOT, SOURCES, SPILLS, CudaError, in_turn, main, run
+
 CONFIGURATIONS = (
     # CUDA, architecture, defines
     ("11", "sm_35", ()),
@@ -27,21 +26,7 @@ CONFIGURATIONS = (
     ("12", "sm_50", ()),
     ("12", "sm_90", ()),
 )
-SPILLS = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 KERNELS = re.compile(r"Compiling entry function")
-
-
-class CudaError(Exception):
-    """Says what could not be compiled, and why."""
-
-
-def run(*command):
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        output = done.stdout + done.stderr
-        first = re.search(r"^.*\b(?:error|fatal)\b.*$", output, re.M)
-        raise CudaError(first.group() if first else output.strip().splitlines()[-1])
-    return done.stdout + done.stderr
 
 
 def find_clang():
@@ -103,16 +88,14 @@ def build(requirements, tree, out):
     clang = find_clang()
     out.mkdir(parents=True, exist_ok=True)
     make_toolkits(requirements, out)
-    sources = sorted((ROOT / "src" / "caffe").glob("*/*.cu"))
-    width = max(len(source.name) for source in sources)
+    width = max(len(source.name) for source in SOURCES)
     heads = [
         f"CUDA {cuda} {architecture}{' shared' if defines else ''}"
         for cuda, architecture, defines in CONFIGURATIONS
     ]
     print(f"{'kernels, -std=c++11':<{width}}  " + "  ".join(heads))
     spilling = 0
-    for i, source in enumerate(sources, 1):
-        print(f"[{i}/{len(sources)}] {source.name}", file=sys.stderr, flush=True)
+    for source in in_turn(SOURCES):
         line = f"{source.name:<{width}}"
         for head, (cuda, architecture, defines) in zip(heads, CONFIGURATIONS):
             ptx = out / f"{source.stem}.ptx"
@@ -125,20 +108,5 @@ def build(requirements, tree, out):
     return spilling
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("requirements", "tree", "out"):
-        parser.add_argument(name, type=Path)
-    arguments = parser.parse_args()
-    try:
-        spilling = build(arguments.requirements, arguments.tree, arguments.out)
-    except (CudaError, OSError) as error:
-        print(f"error: {error}")
-        return 1
-    if spilling:
-        print(f"error: {spilling} kernels spill registers")
-    return 1 if spilling else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__.splitlines()[0], ("requirements", "tree", "out"), build))
