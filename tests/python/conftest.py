@@ -20,13 +20,16 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """A run over folders takes all cores where pytest-xdist is installed; `-n 0` takes one."""
+    """A run over folders takes all cores where pytest-xdist is installed; `-n 0` takes one.
+
+    One worker more than cores: some tests wait for processes. The slow ones are dealt out singly.
+    """
     options = config.option
     is_worker = hasattr(config, "workerinput")
     over_folders = not any(".py" in argument for argument in config.args)
     if getattr(options, "numprocesses", 0) is None and over_folders and not is_worker:
-        options.numprocesses = "auto"
-        options.dist = "loadscope"
+        options.numprocesses = os.cpu_count() + 1
+        options.dist = "worksteal"
 
 
 @pytest.fixture(autouse=True)

@@ -58,6 +58,7 @@ snapshot_after_train: false random_seed: 3
 """
 
 
+@pytest.mark.slow
 def test_any_order_gives_the_same_bits(tmp_path):
     orders = {
         "ascending": {"HOSTCUDA_ORDER": "0", "HOSTCUDA_POISON": "0xFF"},

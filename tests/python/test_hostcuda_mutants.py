@@ -18,6 +18,7 @@ import pytest
 from hostcuda_build import BUILD, ROOT, need_hostcuda, run
 
 need_hostcuda()
+pytestmark = pytest.mark.slow  # each compiles
 
 REWRITER = ROOT / "tests" / "hostcuda" / "launch_rewrite.py"
 

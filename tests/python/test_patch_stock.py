@@ -24,6 +24,7 @@ def root(tmp_path):
     return tmp_path / "caffe"
 
 
+@pytest.mark.slow
 def test_patch_and_revert(root):
     before = snapshot(root)
     old_generation = Compiled(root).descriptor("V1LayerParameter").fields_by_name.keys()

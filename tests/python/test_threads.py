@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from harness import need
 
 LOSSES = [
@@ -60,6 +61,7 @@ for line in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_loss_and_its_gradient_have_the_same_bits_for_any_number_of_threads():
     need("cpp")
     found = []
