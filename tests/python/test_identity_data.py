@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import ForkProcess
 
 import numpy as np
 import pytest
@@ -348,6 +349,17 @@ def test_workers_outlive_an_interrupt(images):
     for child in multiprocessing.active_children():
         os.kill(child.pid, signal.SIGINT)
     read(made, 9)
+
+
+def test_workers_outlive_an_interrupt_at_their_start(images, monkeypatch):
+    bootstrap = ForkProcess._bootstrap  # the first that runs in a worker
+
+    def interrupted(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        return bootstrap(*arguments, **options)
+
+    monkeypatch.setattr(ForkProcess, "_bootstrap", interrupted)
+    read(net(images / "list.txt", "identities: 2, workers: 2"), 9)
 
 
 def alive(process):

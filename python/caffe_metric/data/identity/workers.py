@@ -14,6 +14,10 @@ from collections import deque
 
 import numpy as np
 
+# Ctrl-C goes to the whole group, and `caffe train` takes a snapshot then: it needs its data.
+OUTLIVED = (signal.SIGINT, signal.SIGHUP)
+ENDED = "a decoding process has ended"
+
 
 class Decoder:
     """Decodes batches ahead. `next` gives them one after another, from the one that `seek` names.
@@ -56,8 +60,8 @@ class Decoder:
         slot, worker, labels = self._waiting.popleft()
         try:
             error = worker.recv()
-        except EOFError:
-            raise ValueError("a decoding process has ended") from None
+        except (EOFError, OSError):
+            raise ValueError(ENDED) from None
         if error:
             raise ValueError(error)
         out[...] = self._slots[slot]
@@ -85,7 +89,12 @@ class Decoder:
         with warnings.catch_warnings():
             # The worker decodes pictures and touches no lock that another thread may hold.
             warnings.simplefilter("ignore", DeprecationWarning)
-            process.start()
+            # What comes before the worker ignores it waits.
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, OUTLIVED)
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         there.close()
         return here
 
@@ -93,15 +102,18 @@ class Decoder:
         rows, places, mirrors, labels = self._job(self._number)
         self._number += 1
         worker = self._workers[slot % len(self._workers)]
-        worker.send((slot, rows, places, mirrors))
+        try:
+            worker.send((slot, rows, places, mirrors))
+        except OSError:
+            raise ValueError(ENDED) from None
         self._waiting.append((slot, worker, labels))
 
 
 def _work(connection, inherited, slots, load, transform):
     """The loop of a worker; ends when the other end is closed."""
-    # Ctrl-C goes to the whole group, and `caffe train` takes a snapshot then: it needs its data.
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in OUTLIVED:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OUTLIVED)
     for other in inherited:
         other.close()
     try:
