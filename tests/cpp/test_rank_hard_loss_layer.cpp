@@ -10,8 +10,6 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
-#include <map>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,9 +19,9 @@
 #include "caffe/blob.hpp"
 #include "caffe/common.hpp"
 #include "caffe/layers/rank_hard_loss_layer.hpp"
-#include "caffe/util/math_functions.hpp"
 
 #include "caffe/test/test_caffe_main.hpp"
+#include "caffe/test/test_draws_util.hpp"
 #include "caffe/test/test_gradient_check_util.hpp"
 #include "caffe/test/test_metric_util.hpp"
 #include "caffe/test/test_rank_hard_oracle.hpp"
@@ -31,8 +29,12 @@
 namespace caffe {
 
 using namespace rank_hard_test;  // NOLINT(build/namespaces)
+using metric_test::ExpectForwardsDrawAnew;
 using metric_test::ExpectGradient;
+using metric_test::ExpectReseededForwardRepeats;
+using metric_test::ExpectReshapes;
 using metric_test::ExpectTeeth;
+using metric_test::ExpectTestPhaseDrawsNoKey;
 
 template <typename TypeParam>
 class RankHardLossLayerTest : public MultiDeviceTest<TypeParam> {};
@@ -221,54 +223,18 @@ TYPED_TEST(RankHardLossLayerTest, TestTiesDuplicatesAndZeros) {
 }
 
 TYPED_TEST(RankHardLossLayerTest, TestReseededForwardRepeatsItself) {
-  typedef typename TypeParam::Dtype Dtype;
   const LayerSpec spec = Batch("0011223344", 3, "neg_num: 4 margin: 9");
-  LayerRig<Dtype> rig(spec), other(spec);
-  std::map<double, int> losses;
-  for (unsigned int seed = 1; seed <= 8; ++seed) {
-    rig.Forward(seed);
-    rig.Backward();
-    const double loss = rig.Top(0)[0];
-    const vector<double> diff = rig.BottomDiff(0);
-    ++losses[loss];
-    other.Forward(seed);
-    other.Backward();
-    rig.Forward(seed);
-    rig.Backward();
-    EXPECT_EQ(loss, rig.Top(0)[0]);
-    EXPECT_EQ(loss, other.Top(0)[0]);
-    EXPECT_TRUE(diff == rig.BottomDiff(0));
-    EXPECT_TRUE(diff == other.BottomDiff(0));
-  }
-  EXPECT_GT(losses.size(), 4);
+  EXPECT_GT(ExpectReseededForwardRepeats<typename TypeParam::Dtype>(spec), 4);
 }
 
 TYPED_TEST(RankHardLossLayerTest, TestForwardsDrawAnew) {
-  typedef typename TypeParam::Dtype Dtype;
-  LayerRig<Dtype> rig(Batch("0011223344", 3, "neg_num: 4 margin: 9"));
-  std::map<double, int> losses;
-  rig.Forward();
-  for (int i = 0; i < 8; ++i) {  // without reseeding
-    rig.layer()->Forward(rig.bottoms(), rig.tops());
-    ++losses[rig.Top(0)[0]];
-  }
-  EXPECT_GT(losses.size(), 4);
+  ExpectForwardsDrawAnew<typename TypeParam::Dtype>(
+      Batch("0011223344", 3, "neg_num: 4 margin: 9"));
 }
 
-// In TEST the draws are always the same, and leave the generator alone: a test
-// between two iterations must not change a seeded training.
 TYPED_TEST(RankHardLossLayerTest, TestTestPhaseDrawsNoKey) {
-  typedef typename TypeParam::Dtype Dtype;
-  LayerSpec spec =
-      UnitRows(Batch("00112233", 3, "neg_num: 2 margin: 9", "phase: TEST"));
-  LayerRig<Dtype> rig(spec);
-  rig.Forward(5);
-  const unsigned int next = caffe_rng_rand();
-  Caffe::set_random_seed(5);
-  EXPECT_EQ(caffe_rng_rand(), next);
-  const double loss = rig.Top(0)[0];
-  rig.Forward(6);
-  EXPECT_EQ(loss, rig.Top(0)[0]);
+  ExpectTestPhaseDrawsNoKey<typename TypeParam::Dtype>(
+      UnitRows(Batch("00112233", 3, "neg_num: 2 margin: 9", "phase: TEST")));
 }
 
 TYPED_TEST(RankHardLossLayerTest, TestFeaturesTooLarge) {
@@ -281,21 +247,12 @@ TYPED_TEST(RankHardLossLayerTest, TestFeaturesTooLarge) {
 }
 
 TYPED_TEST(RankHardLossLayerTest, TestReshape) {
-  typedef typename TypeParam::Dtype Dtype;
   const char* labels[] = {"0011", "00", "001122331122", "1122"};
-  LayerRig<Dtype> rig(Batch(labels[0], 3, "neg_num: 2"));
+  vector<LayerSpec> batches;
   for (int j = 0; j < 4; ++j) {
-    const LayerSpec spec = Batch(labels[j], 3, "neg_num: 2", "", j);
-    rig.SetBottom(0, spec.bottoms[0]);
-    rig.SetBottom(1, spec.bottoms[1]);
-    rig.Forward();
-    rig.Backward();
-    LayerRig<Dtype> fresh(spec);
-    fresh.Forward();
-    fresh.Backward();
-    EXPECT_EQ(fresh.Top(0)[0], rig.Top(0)[0]);
-    EXPECT_TRUE(fresh.BottomDiff(0) == rig.BottomDiff(0));
+    batches.push_back(Batch(labels[j], 3, "neg_num: 2", "", j));
   }
+  ExpectReshapes<typename TypeParam::Dtype>(batches);
 }
 
 TYPED_TEST(RankHardLossLayerTest, TestBadInput) {

@@ -16,9 +16,9 @@
 #include "caffe/blob.hpp"
 #include "caffe/common.hpp"
 #include "caffe/layers/triplet_loss_layer.hpp"
-#include "caffe/util/math_functions.hpp"
 
 #include "caffe/test/test_caffe_main.hpp"
+#include "caffe/test/test_draws_util.hpp"
 #include "caffe/test/test_gradient_check_util.hpp"
 #include "caffe/test/test_metric_util.hpp"
 #include "caffe/test/test_triplet_oracle.hpp"
@@ -26,7 +26,11 @@
 namespace caffe {
 
 using namespace triplet_test;  // NOLINT(build/namespaces)
+using metric_test::ExpectForwardsDrawAnew;
 using metric_test::ExpectGradient;
+using metric_test::ExpectReseededForwardRepeats;
+using metric_test::ExpectReshapes;
+using metric_test::ExpectTestPhaseDrawsNoKey;
 using metric_test::Largest;
 
 template <typename TypeParam>
@@ -34,26 +38,19 @@ class TripletMiningTest : public MultiDeviceTest<TypeParam> {};
 
 TYPED_TEST_CASE(TripletMiningTest, TestDtypesAndDevices);
 
-// A gradient check may run in the TEST phase, too. There mining draws always
-// the same, and leaves the generator alone: a test between two iterations must
-// not change a seeded training.
+// A gradient check may run in the TEST phase, too.
 TYPED_TEST(TripletMiningTest, TestTestPhase) {
   typedef typename TypeParam::Dtype Dtype;
   for (int i = 0; i < 4; ++i) {
-    LayerRig<Dtype> train(Mined("0102120", 3, kMinings[i]));
-    LayerRig<Dtype> test(Mined("0102120", 3, kMinings[i], "phase: TEST"));
-    test.Forward(5);
-    const unsigned int next = caffe_rng_rand();
-    Caffe::set_random_seed(5);
-    EXPECT_EQ(caffe_rng_rand(), next);
-    test.Backward();
-    const double loss = test.Top(0)[0];
-    test.Forward(6);
-    EXPECT_EQ(loss, test.Top(0)[0]);
+    const LayerSpec spec = Mined("0102120", 3, kMinings[i], "phase: TEST");
+    ExpectTestPhaseDrawsNoKey<Dtype>(spec);
     if (i == 0 || i == 3) {
+      LayerRig<Dtype> train(Mined("0102120", 3, kMinings[i])), test(spec);
       train.Forward();
       train.Backward();
-      EXPECT_EQ(train.Top(0)[0], loss);
+      test.Forward();
+      test.Backward();
+      EXPECT_EQ(train.Top(0)[0], test.Top(0)[0]);
       EXPECT_TRUE(train.BottomDiff(0) == test.BottomDiff(0));
     }
     ExpectGradient<TypeParam>(
@@ -196,63 +193,30 @@ TYPED_TEST(TripletMiningTest, TestMiningDrawsLegally) {
 }
 
 TYPED_TEST(TripletMiningTest, TestReseededForwardRepeatsItself) {
-  typedef typename TypeParam::Dtype Dtype;
   for (int i = 0; i < 4; ++i) {
-    LayerRig<Dtype> rig(Mined("0011223344", 3, kMinings[i]));
-    LayerRig<Dtype> other(Mined("0011223344", 3, kMinings[i]));
-    std::map<double, int> losses;
-    for (unsigned int seed = 1; seed <= 8; ++seed) {
-      rig.Forward(seed);
-      rig.Backward();
-      const double loss = rig.Top(0)[0];
-      const vector<double> diff = rig.BottomDiff(0);
-      ++losses[loss];
-      other.Forward(seed);
-      other.Backward();
-      rig.Forward(seed);
-      rig.Backward();
-      EXPECT_EQ(loss, rig.Top(0)[0]);
-      EXPECT_EQ(loss, other.Top(0)[0]);
-      EXPECT_TRUE(diff == rig.BottomDiff(0));
-      EXPECT_TRUE(diff == other.BottomDiff(0));
-    }
+    const int losses = ExpectReseededForwardRepeats<typename TypeParam::Dtype>(
+        Mined("0011223344", 3, kMinings[i]));
     if (i == 0 || i == 3) {
-      EXPECT_EQ(1, losses.size()) << kMinings[i] << " draws nothing";
+      EXPECT_EQ(1, losses) << kMinings[i] << " draws nothing";
     } else {
-      EXPECT_GT(losses.size(), 4) << kMinings[i] << " draws anew each time";
+      EXPECT_GT(losses, 4) << kMinings[i] << " draws anew each time";
     }
   }
 }
 
 TYPED_TEST(TripletMiningTest, TestForwardsDrawAnew) {
-  typedef typename TypeParam::Dtype Dtype;
-  LayerRig<Dtype> rig(Mined("0011223344", 3, "mining: VIOLATING"));
-  std::map<double, int> losses;
-  rig.Forward();
-  for (int i = 0; i < 8; ++i) {  // without reseeding
-    rig.layer()->Forward(rig.bottoms(), rig.tops());
-    ++losses[rig.Top(0)[0]];
-  }
-  EXPECT_GT(losses.size(), 4);
+  ExpectForwardsDrawAnew<typename TypeParam::Dtype>(
+      Mined("0011223344", 3, "mining: VIOLATING"));
 }
 
 TYPED_TEST(TripletMiningTest, TestReshape) {
-  typedef typename TypeParam::Dtype Dtype;
   const char* labels[] = {"0101", "0", "001122001122", "010"};
   for (int i = 0; i < 4; ++i) {
-    LayerRig<Dtype> rig(Mined(labels[0], 3, kMinings[i]));
+    vector<LayerSpec> batches;
     for (int j = 0; j < 4; ++j) {
-      const LayerSpec spec = Mined(labels[j], 3, kMinings[i], "", j);
-      rig.SetBottom(0, spec.bottoms[0]);
-      rig.SetBottom(1, spec.bottoms[1]);
-      rig.Forward();
-      rig.Backward();
-      LayerRig<Dtype> fresh(spec);
-      fresh.Forward();
-      fresh.Backward();
-      EXPECT_EQ(fresh.Top(0)[0], rig.Top(0)[0]);
-      EXPECT_TRUE(fresh.BottomDiff(0) == rig.BottomDiff(0));
+      batches.push_back(Mined(labels[j], 3, kMinings[i], "", j));
     }
+    ExpectReshapes<typename TypeParam::Dtype>(batches);
   }
 }
 
