@@ -81,8 +81,8 @@ prepare_nets() {
   cp -R "$system/project/examples" "$system/demo"
   nets=$system/demo/examples/04_python_layers
   sed -i 's/max_iter: .*/max_iter: 200/' "$nets"/*_solver.prototxt
-  sed -e 's/module: "caffe_metric.layers"/module: "norm2layer"/' \
-    -e 's/layer: "NormLayer"/layer: "Norm2Layer"/' "$nets/triplet.prototxt" >"$nets/older.prototxt"
+  sed -e '/module: "caffe_metric.layers"/ { N; /"NormLayer"/ { s/caffe_metric.layers/norm2layer/; s/NormLayer/Norm2Layer/; }; }' \
+    "$nets/triplet.prototxt" >"$nets/older.prototxt"
   grep -q norm2layer "$nets/older.prototxt" || fail "the net has no Norm to rename"
   sed 's,/triplet,/older,' "$nets/triplet_solver.prototxt" >"$nets/older_solver.prototxt"
   sed -e 's,python/triplet,python/untrained,' -e 's/max_iter: .*/max_iter: 0/' \
