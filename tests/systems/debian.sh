@@ -94,7 +94,7 @@ copy_caffe() {
 build_patched() {
   copy_caffe
   inside env PYTHONPATH=/project/python python3 -m caffe_metric patch /caffe
-  tests=$(for file in "$top"/tests/cpp/test_*_layer.cpp; do
+  tests=$(for file in "$top"/tests/cpp/test_*.cpp; do
     basename "$file" .cpp | sed 's/^test_//'
   done | paste -sd, -)
   logged configure.log inside cmake -S /caffe -B /caffe/build -G Ninja -DCMAKE_BUILD_TYPE=Release \

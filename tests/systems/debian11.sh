@@ -18,7 +18,7 @@ name=debian11 release=bullseye
 
 # The distribution's files are as its packages brought them, and its Caffe has none of our layers.
 check_untouched() {
-  logged untouched.log inside dpkg --verify caffe-cpu python3-caffe-cpu libcaffe-cpu1
+  logged untouched.log inside dpkg --verify caffe python3-caffe libcaffe1
   [ ! -s "$folder/untouched.log" ] || fail "its Caffe was changed: $(head -n 1 "$folder/untouched.log")"
   inside python3 -c 'import caffe; assert "Norm" not in caffe.layer_type_list()'
 }

@@ -33,7 +33,7 @@ sed -e 's/^# CPU_ONLY := 1/CPU_ONLY := 1/' -e 's/^BLAS := atlas/BLAS := open/' \
 } >>"$tree/Makefile.config"
 
 # Only our gtests and the tool that `make runtest` starts; all of the library.
-tests=$(cd "$tree" && for file in "$top"/tests/cpp/test_*_layer.cpp; do
+tests=$(cd "$tree" && for file in "$top"/tests/cpp/test_*.cpp; do
   printf 'src/caffe/test/%s ' "$(basename "$file")"
 done)
 build() {
