@@ -59,7 +59,7 @@ install_inside() { # PACKAGE...
 }
 
 build_packages() {
-  awk '!/^#/ && $2 != "lint" { print $1 }' "$top/cmake/packages.txt"
+  awk '$2 == "build" || $2 == "faster" || $2 == "source" { print $1 }' "$top/cmake/packages.txt"
 }
 
 # This project, as a checkout has it, in /project.
