@@ -33,7 +33,8 @@
 //                   void add(BatchTotals*, const State&) const;
 //                   void meet(const BatchTotals&);   before loss and slope
 //   kPartners     the pairs of a class meet, each with its own state: then
-//                 fold_again and slope take a further `const State& partner`
+//                 fold_again and slope take a further `const State& partner`,
+//                 which is folded, and may have met its own partners
 //
 // The engine (include/caffe/layers/batch_loss_layer.hpp) does the rest.
 

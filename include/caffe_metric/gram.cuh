@@ -14,15 +14,27 @@ namespace caffe_metric {
 const int kMeanColumns = 32;
 const int kMeanLanes = kBlockThreads / kMeanColumns;
 
+// The elements of x's rows, or of those rows times their factors.
 template <typename T>
-__global__ void column_means(const int n, const int dim, const T* x,
-                             double* means) {
+struct ScaledRows {
+  const T* x;
+  const double* factors;  // may be NULL
+
+  __device__ T at(int row, int dim, int k) const {
+    const T value = x[static_cast<size_t>(row) * dim + k];
+    return factors ? static_cast<T>(factors[row] * value) : value;
+  }
+};
+
+template <typename T>
+__global__ void column_means(const int n, const int dim,
+                             const ScaledRows<T> rows, double* means) {
   __shared__ double partial[kBlockThreads];
   const int k = blockIdx.x * kMeanColumns + threadIdx.x % kMeanColumns;
   double sum = 0;
   if (k < dim) {
     for (int i = threadIdx.x / kMeanColumns; i < n; i += kMeanLanes) {
-      sum += x[static_cast<size_t>(i) * dim + k];
+      sum += rows.at(i, dim, k);
     }
   }
   partial[threadIdx.x] = sum;
@@ -35,14 +47,15 @@ __global__ void column_means(const int n, const int dim, const T* x,
   }
 }
 
-// A block a row: u = x - mean, and ||u||^2. u may be x.
+// A block a row: u = x - mean, and ||u||^2.
 template <typename T>
-__global__ void center_row(const int dim, const T* x, const double* means, T* u,
-                           T* squares, const RowCheck<T> check) {
+__global__ void center_row(const int dim, const ScaledRows<T> rows,
+                           const double* means, T* __restrict__ u, T* squares,
+                           const RowCheck<T> check) {
   const size_t begin = static_cast<size_t>(blockIdx.x) * dim;
   T square = 0;
   for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
-    const T value = static_cast<T>(x[begin + k] - means[k]);
+    const T value = static_cast<T>(rows.at(blockIdx.x, dim, k) - means[k]);
     u[begin + k] = value;
     square += value * value;
   }
@@ -53,20 +66,23 @@ __global__ void center_row(const int dim, const T* x, const double* means, T* u,
   }
 }
 
-// A block a row: u = x / ||x||, or 0, and ||x||.
+// A block a row of x, which is row `first` of u or a later one: ||x||, and
+// 1 / ||x||, or 0, by which the row is multiplied to u, where there is a u.
 template <typename T>
-__global__ void unit_row(const int dim, const T* __restrict__ x,
-                         T* __restrict__ u, T* lengths,
-                         const RowCheck<T> check) {
-  const size_t begin = static_cast<size_t>(blockIdx.x) * dim;
-  const double length = block_norm(dim, x + begin);
+__global__ void unit_row(const int first, const int dim,
+                         const T* __restrict__ x, T* __restrict__ u, T* lengths,
+                         double* factors, const RowCheck<T> check) {
+  const int row = first + blockIdx.x;
+  const T* xi = x + static_cast<size_t>(blockIdx.x) * dim;
+  const double length = block_norm(dim, xi);
   const double factor = length > 0 ? 1 / length : 0;
-  for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
-    u[begin + k] = static_cast<T>(factor * x[begin + k]);
+  for (int k = threadIdx.x; u && k < dim; k += kBlockThreads) {
+    u[static_cast<size_t>(row) * dim + k] = static_cast<T>(factor * xi[k]);
   }
   if (threadIdx.x == 0) {
-    lengths[blockIdx.x] = static_cast<T>(length);
-    check_row(check, blockIdx.x, length);
+    lengths[row] = static_cast<T>(length);
+    factors[row] = factor;
+    check_row(check, row, length);
   }
 }
 
@@ -87,16 +103,54 @@ __device__ DistanceSums<T> block_distance_sums(const Metric<T>& metric, int dim,
   return sums;
 }
 
-// Row i of the Gram matrix, of n elements, becomes distances, in place. Where
-// the Gram matrix has lost its digits the rows are subtracted, by a warp a
+// A row of distances: of what a row of the Gram matrix holds, or has become.
+template <typename T>
+struct MeasuredRow {
+  Distance distance;
+  bool done;
+  int self;          // the column that is the row itself
+  T own;             // ||u||^2 of it,
+  const T* squares;  // and of the columns
+  const T* row;
+
+  __device__ T operator[](int j) const {
+    T value = row[j];
+    if (done) {
+      return value;
+    }
+    if (!is_cosine(distance)) {
+      value = j == self ? T(0) : own + squares[j] - 2 * value;
+    }
+    return gram_distance(distance, value);
+  }
+};
+
+template <typename T>
+CAFFE_METRIC_HD bool has_close_rows(const GramRows<T>& gram) {
+  return !gram.done && !is_cosine(gram.metric.distance);
+}
+
+// Row i, which has been seen.
+template <typename T>
+__device__ MeasuredRow<T> measured_row(const GramRows<T>& gram, int i,
+                                       const T* row) {
+  const bool squared = has_close_rows(gram);
+  const MeasuredRow<T> measured = {gram.metric.distance,
+                                   gram.done || (squared && gram.close[i]),
+                                   i - gram.first,
+                                   squared ? gram.squares[i] : T(0),
+                                   gram.squares + gram.first,
+                                   row};
+  return measured;
+}
+
+// Row i of the Gram matrix, of n elements, some of which are close, becomes
+// distances, in place; the rows that are close are subtracted, by a warp a
 // pair.
 template <typename T>
-__device__ void block_measure_row(const GramRows<T>& gram, int i, int n,
-                                  T* row) {
+__device__ void block_measure_close(const GramRows<T>& gram, int i, int n,
+                                    T* row) {
   __shared__ int close[kBlockThreads];
-  if (gram.done) {
-    return;
-  }
   const Distance distance = gram.metric.distance;
   const Metric<T> squared = {SQUARED_L2, 0, 0};
   const T* ui = gram.u + static_cast<size_t>(i) * gram.dim;
@@ -106,20 +160,14 @@ __device__ void block_measure_row(const GramRows<T>& gram, int i, int n,
     const int j = begin + threadIdx.x;
     bool cancels = false;
     if (j < n) {
-      T value = row[j];
-      if (!is_cosine(distance)) {
-        const T xx = gram.squares[i];
-        const T yy = gram.squares[gram.first + j];
-        const bool self = gram.first + j == i;
-        value = self ? T(0) : xx + yy - 2 * value;
-        cancels = !self && gram_cancels(value, xx, yy);
-      }
+      const T xx = gram.squares[i];
+      const T yy = gram.squares[gram.first + j];
+      const bool self = gram.first + j == i;
+      const T value = self ? T(0) : xx + yy - 2 * row[j];
+      cancels = !self && gram_cancels(value, xx, yy);
       if (!cancels) {
         row[j] = gram_distance(distance, value);
       }
-    }
-    if (!__syncthreads_or(cancels)) {
-      continue;
     }
     int count;
     const int place = block_offset(cancels, &count);
@@ -143,15 +191,39 @@ __device__ void block_measure_row(const GramRows<T>& gram, int i, int n,
     }
     __syncthreads();  // before the next list
   }
-  __syncthreads();  // the row is there for all
+}
+
+// Row i, which may not have been seen yet.
+template <typename T>
+__device__ MeasuredRow<T> block_measure_row(const GramRows<T>& gram, int i,
+                                            int n, T* row) {
+  if (!has_close_rows(gram) || gram.seen) {
+    return measured_row(gram, i, row);
+  }
+  const T xx = gram.squares[i];
+  bool close = false;
+  for (int j = threadIdx.x; j < n; j += kBlockThreads) {
+    const T yy = gram.squares[gram.first + j];
+    close = close ||
+            (gram.first + j != i && gram_cancels(xx + yy - 2 * row[j], xx, yy));
+  }
+  close = __syncthreads_or(close);
+  if (threadIdx.x == 0) {
+    gram.close[i] = close;
+  }
+  if (close) {
+    block_measure_close(gram, i, n, row);
+  }
+  __syncthreads();  // the row and its mark are there for all
+  return measured_row(gram, i, row);
 }
 
 // That alone: a block a row, from row `row` on.
 template <typename T>
 __global__ void measure_row(const GramRows<T> gram, const int row, const int n,
-                            T* distances) {
+                            T* products) {
   block_measure_row(gram, row + blockIdx.x, n,
-                    distances + static_cast<size_t>(blockIdx.x) * n);
+                    products + static_cast<size_t>(blockIdx.x) * n);
 }
 
 // LP has no Gram matrix: a thread a distance.
@@ -179,14 +251,18 @@ const int kTileRows = kBlockThreads / kTile;  // that a block has at a time
 
 inline int tiles(int n) { return (n + kTile - 1) / kTile; }
 
-// Of a square matrix of n rows, in place: v of w where there are distances, and
-// then v + v^T. A block a tile under or on the diagonal and the one that
-// mirrors it. part_sums[t][i] is the sum of what row i has in the t-th tile of
-// columns.
+// Rows that a thread has in its column, where a matrix comes out symmetric, and
+// the parts in which the sums of its rows come.
+const int kPairRows = kTile;
+
+inline int pair_parts(int rows) { return (rows + kPairRows - 1) / kPairRows; }
+
+// v + v^T of a square matrix of n rows, in place, written where v^T is not 0. A
+// block a tile under or on the diagonal and the one that mirrors it.
+// part_sums[t][i], where it is asked for, is the sum of what row i has in the
+// t-th tile of columns.
 template <typename T>
-__global__ void add_transposed_tile(const Distance distance, const int n,
-                                    const T* __restrict__ distances, T* w,
-                                    T* part_sums) {
+__global__ void add_transposed_tile(const int n, T* v, T* part_sums) {
   __shared__ T lower[kTile][kTile + 1];  // no two rows begin in one bank
   __shared__ T upper[kTile][kTile + 1];
   const int row_tile = blockIdx.y;
@@ -194,65 +270,48 @@ __global__ void add_transposed_tile(const Distance distance, const int n,
   if (column_tile > row_tile) {
     return;
   }
+  const bool mirrors = row_tile != column_tile;
   const int i0 = row_tile * kTile;
   const int j0 = column_tile * kTile;
   const int x = threadIdx.x % kTile;
   for (int y = threadIdx.x / kTile; y < kTile; y += kTileRows) {
-    const size_t below = static_cast<size_t>(i0 + y) * n + j0 + x;
-    const size_t above = static_cast<size_t>(j0 + y) * n + i0 + x;
-    T v = 0;
-    if (i0 + y < n && j0 + x < n) {
-      v = distances ? gram_weight(distance, distances[below], w[below])
-                    : w[below];
-    }
-    lower[y][x] = v;
-    v = 0;
-    if (j0 + y < n && i0 + x < n) {
-      v = distances ? gram_weight(distance, distances[above], w[above])
-                    : w[above];
-    }
-    upper[y][x] = v;
+    const bool in_lower = i0 + y < n && j0 + x < n;
+    const bool in_upper = j0 + y < n && i0 + x < n;
+    lower[y][x] = in_lower ? v[static_cast<size_t>(i0 + y) * n + j0 + x] : T(0);
+    upper[y][x] = in_upper ? v[static_cast<size_t>(j0 + y) * n + i0 + x] : T(0);
   }
   __syncthreads();
   for (int y = threadIdx.x / kTile; y < kTile; y += kTileRows) {
-    lower[y][x] += upper[x][y];
+    if (i0 + y < n && j0 + x < n && upper[x][y] != 0) {
+      v[static_cast<size_t>(i0 + y) * n + j0 + x] = lower[y][x] + upper[x][y];
+    }
+    if (mirrors && j0 + y < n && i0 + x < n && lower[x][y] != 0) {
+      v[static_cast<size_t>(j0 + y) * n + i0 + x] = lower[x][y] + upper[y][x];
+    }
   }
-  __syncthreads();
-  for (int y = threadIdx.x / kTile; y < kTile; y += kTileRows) {
-    if (i0 + y < n && j0 + x < n) {
-      w[static_cast<size_t>(i0 + y) * n + j0 + x] = lower[y][x];
-    }
-    if (row_tile != column_tile && j0 + y < n && i0 + x < n) {
-      w[static_cast<size_t>(j0 + y) * n + i0 + x] = lower[x][y];
-    }
+  if (!part_sums) {
+    return;
   }
   // A warp adds up the rows, another the columns.
   const int warp = threadIdx.x / kTile;
   T sum = 0;
   for (int k = 0; k < kTile && warp < 2; ++k) {
-    sum += warp == 0 ? lower[x][k] : lower[k][x];
+    sum += warp == 0 ? lower[x][k] + upper[k][x] : lower[k][x] + upper[x][k];
   }
   if (warp == 0 && i0 + x < n) {
     part_sums[static_cast<size_t>(column_tile) * n + i0 + x] = sum;
-  } else if (warp == 1 && row_tile != column_tile && j0 + x < n) {
+  } else if (warp == 1 && mirrors && j0 + x < n) {
     part_sums[static_cast<size_t>(row_tile) * n + j0 + x] = sum;
   }
 }
 
-// v of w, in place, where there are distances, a block a row. sums[i] += the
-// sum of row i.
+// sums[i] += the sum of row i, a block a row.
 template <typename T>
-__global__ void weigh_row(const Distance distance, const int n,
-                          const T* distances, T* w, T* sums) {
-  const size_t begin = static_cast<size_t>(blockIdx.x) * n;
+__global__ void sum_row(const int n, const T* v, T* sums) {
+  const T* row = v + static_cast<size_t>(blockIdx.x) * n;
   T sum = 0;
   for (int j = threadIdx.x; j < n; j += kBlockThreads) {
-    T v = w[begin + j];
-    if (distances) {
-      v = gram_weight(distance, distances[begin + j], v);
-      w[begin + j] = v;
-    }
-    sum += v;
+    sum += row[j];
   }
   sum = block_sum(sum);
   if (threadIdx.x == 0) {
@@ -284,33 +343,45 @@ __global__ void add_column_sum(const int rows, const int n, const T* v,
   }
 }
 
-// What finish_gradient does, a block a row. The row's sum comes in `parts`
-// parts, of which each matrix row of row_sums holds one for all rows.
+// What finish_gradient does, times the loss's diff and `own`, one over what the
+// losses' sum is divided by: a block a row writes it to dx, or adds it there.
+// The row's sum comes in `parts` parts, of which each matrix row of row_sums
+// holds one for `rows` rows. means are those of UNIT_L2's unit rows.
 template <typename T>
 __global__ void finish_gradient_row(const Distance distance, const int dim,
-                                    const T* x, const T* u, const T* lengths,
-                                    const int parts, const T* row_sums,
-                                    T* gradient) {
+                                    const T* u, const T* lengths,
+                                    const double* means, const int parts,
+                                    const int rows, const T* row_sums,
+                                    const T* gradient, const T* loss_diff,
+                                    const T own, const bool add, T* dx) {
   const size_t begin = static_cast<size_t>(blockIdx.x) * dim;
-  T* g = gradient + begin;
-  if (!is_cosine(distance)) {
-    T sum = 0;
-    for (int p = threadIdx.x; p < parts; p += kBlockThreads) {
-      sum += row_sums[static_cast<size_t>(p) * gridDim.x + blockIdx.x];
-    }
-    sum = block_sum(sum);
-    for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
-      g[k] += sum * u[begin + k];
-    }
-    __syncthreads();
+  const T* g = gradient + begin;
+  const T* ui = u + begin;
+  T sum = 0;
+  for (int p = threadIdx.x; p < parts; p += kBlockThreads) {
+    sum += row_sums[static_cast<size_t>(p) * rows + blockIdx.x];
   }
-  if (is_of_unit_rows(distance)) {
+  sum = parts > 0 ? block_sum(sum) : T(0);
+  T scale = loss_diff[0] * own;
+  T along = 0;
+  const bool of_unit_rows = is_of_unit_rows(distance);
+  const bool centered = !is_cosine(distance);
+  if (of_unit_rows) {
     const T length = lengths[blockIdx.x];
-    const T factor = length > 0 ? 1 / length : T(0);
-    const T along = factor * block_dot(dim, g, x + begin);
+    scale = length > 0 ? scale / length : T(0);
     for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
-      g[k] = factor * (g[k] - along * (factor * x[begin + k]));
+      const T unit = centered ? static_cast<T>(ui[k] + means[k]) : ui[k];
+      along += (sum == 0 ? g[k] : g[k] + sum * ui[k]) * unit;
     }
+    along = block_sum(along);
+  }
+  for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
+    T value = sum == 0 ? g[k] : g[k] + sum * ui[k];
+    if (of_unit_rows) {
+      value -= along * (centered ? static_cast<T>(ui[k] + means[k]) : ui[k]);
+    }
+    value *= scale;
+    dx[begin + k] = add ? dx[begin + k] + value : value;
   }
 }
 

@@ -199,15 +199,19 @@ inline void close_squares(T own, int count, const int* columns,
   }
 }
 
-// What a row of the Gram matrix needs to become one of distances; nothing where
-// it is done. On the GPU that happens in the kernel which reads the row first.
+// What a row of the Gram matrix needs to be read as one of distances; nothing
+// where it is done. On the GPU distances are made where they are read. Rows
+// with close ones, whose products have lost their digits, are overwritten by
+// distances in the kernel that reads them first, and close[i] says so of row i
+// of u from then on (seen).
 template <typename T>
 struct GramRows {
   Metric<T> metric;
-  bool done;
+  bool done, seen;
   int first, dim;  // column j is row first + j of u
   const T* u;
   const T* squares;
+  int* close;
 };
 
 // Turns row i of the Gram matrix, its columns first ... first + n, into

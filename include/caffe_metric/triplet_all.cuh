@@ -59,9 +59,9 @@ __global__ void hinge_rows(const T margin, const bool use_pair,
     const int anchor = first + row;
     double* sums = anchor_sums + static_cast<size_t>(anchor) * kAnchorSums;
     const T label = labels[anchor];
-    T* d = distances + static_cast<size_t>(row) * n;
     T* slope = slopes + static_cast<size_t>(row) * n;
-    block_measure_row(gram, anchor, n, d);
+    const MeasuredRow<T> d = block_measure_row(
+        gram, anchor, n, distances + static_cast<size_t>(row) * n);
     const PairSums own =
         block_write_pair_sums(anchor, n, d, label, labels, pairs);
     if (!own.is_finite()) {
@@ -119,11 +119,11 @@ __global__ void hinge_rows(const T margin, const bool use_pair,
   }
 }
 
-// What loss_of_all does: a block a row, from row `first` on. With swap, rows
-// of other anchors are read, so the strip is the whole matrix, whose distances
-// are there; the terms that
-// land on this row, being nearer to its negatives than their own anchors are,
-// are computed here once more instead of written by those.
+// What loss_of_all does, and gram_weight: a block a row, from row `first` on.
+// With swap, rows of other anchors are read, so the strip is the whole matrix,
+// whose rows have been seen; the terms that land on this row, being nearer to
+// its negatives than their own anchors are, are computed here once more instead
+// of written by those.
 template <typename T>
 __global__ void loss_row(const TripletRule<T> rule, const bool swap,
                          const bool use_pair, const GramRows<T> gram,
@@ -132,9 +132,8 @@ __global__ void loss_row(const TripletRule<T> rule, const bool swap,
                          T* slopes, double* anchor_sums) {
   const int r = first + blockIdx.x;
   const T label = labels[r];
-  T* measured = distances + static_cast<size_t>(blockIdx.x) * n;
-  block_measure_row(gram, r, n, measured);
-  const T* d = measured;
+  const MeasuredRow<T> d = block_measure_row(
+      gram, r, n, distances + static_cast<size_t>(blockIdx.x) * n);
   const PairSums own = block_write_pair_sums(r, n, d, label, labels, pairs);
   T* slope = slopes + static_cast<size_t>(blockIdx.x) * n;
   const int negatives =
@@ -151,7 +150,9 @@ __global__ void loss_row(const TripletRule<T> rule, const bool swap,
       continue;
     }
     ++positives;
-    const T* d_q = swap ? distances + static_cast<size_t>(q) * n : d;
+    const MeasuredRow<T> d_q =
+        swap ? measured_row(gram, q, distances + static_cast<size_t>(q) * n)
+             : d;
     T slope_q = 0;
     for (int j = threadIdx.x; j < n; j += kBlockThreads) {
       if (labels[j] == label) {
@@ -177,6 +178,9 @@ __global__ void loss_row(const TripletRule<T> rule, const bool swap,
   }
   loss = block_sum(loss);
   active = block_sum(active);
+  for (int j = threadIdx.x; j < n; j += kBlockThreads) {
+    slope[j] = gram_weight(gram.metric.distance, d[j], slope[j]);
+  }
   loss += use_pair ? own.of_same * negatives : 0;
   write_anchor_sums(loss, static_cast<double>(positives) * negatives, active,
                     anchor_sums + static_cast<size_t>(r) * kAnchorSums);

@@ -51,8 +51,8 @@ struct FarthestFirst {
 // SEMIHARD, VIOLATING: the negative of the pair, or -1. d is the anchor's row.
 template <typename T>
 __device__ int block_draw_negative(Mining mining, T margin, uint64_t key,
-                                   int anchor, int positive, int n, const T* d,
-                                   const T* labels) {
+                                   int anchor, int positive, int n,
+                                   const MeasuredRow<T>& d, const T* labels) {
   const T d_ap = d[positive];
   const T label = labels[anchor];
   const uint64_t stream = stream_of(key, anchor, positive);
@@ -68,7 +68,7 @@ __device__ int block_draw_negative(Mining mining, T margin, uint64_t key,
 
 // HARDEST: the anchor's triplet; negative -1 where there is none.
 template <typename T>
-__device__ Triplet block_hardest(int anchor, int n, const T* d,
+__device__ Triplet block_hardest(int anchor, int n, const MeasuredRow<T>& d,
                                  const T* labels) {
   const T label = labels[anchor];
   Farthest<T> positive = {0, -1};
@@ -90,9 +90,10 @@ __device__ Triplet block_hardest(int anchor, int n, const T* d,
 }
 
 // A block an anchor, from anchor `first` on: its distances, the sums of its
-// pairs, the losses of its triplets and their derivatives by its distances.
-// With swap the strip is the whole matrix, whose distances are there, and what
-// other anchors' triplets leave on this row is computed here once more.
+// pairs, the losses of its triplets and gram_weight of their derivatives by its
+// distances. With swap the strip is the whole matrix, whose rows have been
+// seen, and what other anchors' triplets leave on this row is computed here
+// once more.
 template <typename T>
 __global__ void mined_row(const TripletRule<T> rule, const Mining mining,
                           const bool swap, const bool use_pair,
@@ -102,9 +103,9 @@ __global__ void mined_row(const TripletRule<T> rule, const Mining mining,
                           T* slopes, double* anchor_sums) {
   const int r = first + blockIdx.x;
   const T label = labels[r];
-  T* measured = distances + static_cast<size_t>(blockIdx.x) * n;
-  block_measure_row(gram, r, n, measured);
-  const T* d = measured;
+  const Distance distance = gram.metric.distance;
+  const MeasuredRow<T> d = block_measure_row(
+      gram, r, n, distances + static_cast<size_t>(blockIdx.x) * n);
   block_write_pair_sums(r, n, d, label, labels, pairs);
   T* slope = slopes + static_cast<size_t>(blockIdx.x) * n;
   for (int j = threadIdx.x; j < n; j += kBlockThreads) {
@@ -124,7 +125,9 @@ __global__ void mined_row(const TripletRule<T> rule, const Mining mining,
     if (q == r || labels[q] != label) {
       continue;
     }
-    const T* d_q = swap ? distances + static_cast<size_t>(q) * n : d;
+    const MeasuredRow<T> d_q =
+        swap ? measured_row(gram, q, distances + static_cast<size_t>(q) * n)
+             : d;
     // The triplet of r and q, and with swap that of q and r.
     int own = q == hardest.positive ? hardest.negative : -1;
     int others = -1;
@@ -146,13 +149,16 @@ __global__ void mined_row(const TripletRule<T> rule, const Mining mining,
       selected += 1;
       active += term.loss > 0;
       if (threadIdx.x == 0) {
-        slope[q] += term.slope_ap + (use_pair ? T(1) : T(0));
-        slope[own] += swapped ? T(0) : term.slope_an;
+        slope[q] += gram_weight(distance, d[q],
+                                term.slope_ap + (use_pair ? T(1) : T(0)));
+        slope[own] +=
+            swapped ? T(0) : gram_weight(distance, d[own], term.slope_an);
       }
     }
     if (others >= 0 && takes_swapped(d_q[others], d[others]) &&
         threadIdx.x == 0) {
-      slope[others] += triplet_term(rule, d_q[r], d[others]).slope_an;
+      slope[others] += gram_weight(
+          distance, d[others], triplet_term(rule, d_q[r], d[others]).slope_an);
     }
   }
   write_anchor_sums(loss, selected, active,

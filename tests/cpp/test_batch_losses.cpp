@@ -118,6 +118,25 @@ TYPED_TEST(BatchLossTest, TestSizes) {
   }
 }
 
+// Anchors in one strip and in several, the last of which may be shorter; rows
+// that are close to each other, too.
+TYPED_TEST(BatchLossTest, TestStrips) {
+  typedef typename TypeParam::Dtype Dtype;
+  const vector<Loss> losses = Losses();
+  const int elements[] = {7, 14, 28, 49};
+  for (int i = 0; i < losses.size(); ++i) {
+    for (int e = 0; e < 4; ++e) {
+      const metric_test::StripElements strips(elements[e]);
+      LayerSpec spec = Batch(losses[i].type, "0102120", 3, losses[i].param);
+      ExpectOracle<Dtype>(spec);
+      for (int k = 0; k < 3; ++k) {
+        spec.bottoms[0].values[9 + k] = 1.01 * spec.bottoms[0].values[k] + 0.02;
+      }
+      ExpectOracle<Dtype>(spec);
+    }
+  }
+}
+
 // One class, or all classes different: nothing, and its gradient.
 TYPED_TEST(BatchLossTest, TestNoPairs) {
   typedef typename TypeParam::Dtype Dtype;

@@ -16,6 +16,7 @@
 #include "caffe/layer_factory.hpp"
 #include "caffe/proto/caffe.pb.h"
 #include "caffe/test/test_caffe_main.hpp"
+#include "caffe_metric/strips.hpp"
 
 /**
  * What the gtests of the metric layers share: a layer built from prototxt
@@ -381,6 +382,17 @@ inline void ExpectAllZero(const vector<double>& values) {
 inline void UseFreshProcessesForDeath() {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
 }
+
+/// Gram matrices are made in strips of so many elements while it lives.
+class StripElements {
+ public:
+  explicit StripElements(int elements) {
+    *caffe_metric::strip_elements() = elements;
+  }
+  ~StripElements() {
+    *caffe_metric::strip_elements() = caffe_metric::kStripElements;
+  }
+};
 
 /// What a check against central differences saw.
 struct GradientReport {

@@ -86,6 +86,39 @@ TYPED_TEST(TripletMiningTest, TestMinedDuplicates) {
   }
 }
 
+// Anchors in one strip and in several choose and give the same.
+TYPED_TEST(TripletMiningTest, TestStrips) {
+  typedef typename TypeParam::Dtype Dtype;
+  const char* distances[] = {"SQUARED_L2", "L2", "LP", "COSINE"};
+  const int elements[] = {7, 21, 42};
+  for (int i = 0; i < 4; ++i) {
+    for (int j = 0; j < 4; ++j) {
+      LayerSpec spec =
+          Mined("0102120", 3,
+                string("distance: ") + distances[i] + " " + kMinings[j]);
+      for (int k = 0; k < 3; ++k) {  // close to row 0
+        spec.bottoms[0].values[9 + k] = spec.bottoms[0].values[k] + 0.02;
+      }
+      LayerRig<Dtype> whole(spec);
+      whole.Forward();
+      whole.Backward();
+      for (int e = 0; e < 3; ++e) {
+        const metric_test::StripElements strips(elements[e]);
+        SCOPED_TRACE(spec.prototxt);
+        LayerRig<Dtype> rig(spec);
+        rig.Forward();
+        rig.Backward();
+        for (int t = 0; t < 4; ++t) {
+          EXPECT_NEAR(whole.Top(t)[0], rig.Top(t)[0], 1e-5);
+        }
+        for (int k = 0; k < 21; ++k) {
+          EXPECT_NEAR(whole.BottomDiff(0)[k], rig.BottomDiff(0)[k], 1e-5);
+        }
+      }
+    }
+  }
+}
+
 TYPED_TEST(TripletMiningTest, TestNoTriplets) {
   typedef typename TypeParam::Dtype Dtype;
   const char* labels[] = {"0", "3", "00", "01", "1111111", "0123456"};

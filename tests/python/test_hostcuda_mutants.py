@@ -39,10 +39,17 @@ class Mutant:
 MUTANTS = {
     "wrong index": Mutant(
         "triplet_rows",
-        "slope[own] += swapped ? T(0) : term.slope_an;",
-        "slope[q] += swapped ? T(0) : term.slope_an;",
+        "slope[own] +=",
+        "slope[q] +=",
         "GpuParityTest/0.TestTripletLossMined",
         header="triplet_mining.cuh",
+    ),
+    "one anchor's side only": Mutant(
+        "sup_con_loss_layer",
+        "met, measure, strip.labels[i] == label, states[i], own));",
+        "met, measure, strip.labels[i] == label, own, own));",
+        "BatchLossTest/2.TestFormulas",
+        header="batch_rows.cuh",
     ),
     "search astray": Mutant(
         "triplet_rows",

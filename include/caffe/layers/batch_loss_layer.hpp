@@ -77,7 +77,8 @@ class BatchLossLayer : public MetricLossLayer<Dtype> {
   void CheckInput(const vector<Blob<Dtype>*>& bottom) const;
   /// Ends the process with the reason why a measure is not finite.
   void FailTooLarge(const vector<Blob<Dtype>*>& bottom) const;
-  /// The rows that meet, in one matrix: (R x D).
+  /// The rows that meet, in one matrix: (R x D). On the GPU proxies stand by
+  /// themselves, ahead of it.
   const Blob<Dtype>& MakeRows(const vector<Blob<Dtype>*>& bottom);
   /// Writes the tops and the normaliser.
   void Report(double loss, double active, const caffe_metric::PairSums& pairs,

@@ -57,17 +57,25 @@ class BatchDistances {
   void FinishGradient_cpu();
 
   // The same on the GPU, but that a strip is rows of the Gram matrix still,
-  // which GramRows_gpu tells how to measure (block_measure_row). Prepare_gpu
-  // looks at the rows, too.
-  void Prepare_gpu(const Dtype* x, const caffe_metric::RowCheck<Dtype>& check);
+  // which GramRows_gpu tells how to read, and that the derivatives are always
+  // gram_weight of them. Prepare_gpu looks at the rows, too. With `both` the
+  // derivatives by a pair are by both of its anchors, and the sums of their
+  // rows, where part_sums_gpu is not NULL, come in parts (slope_pairs). Of
+  // cosines the rows before `first` may stand by themselves: ahead.
+  void Prepare_gpu(const Dtype* ahead, const Dtype* x,
+                   const caffe_metric::RowCheck<Dtype>& check);
   Dtype* Strip_gpu(int begin, int end);
-  caffe_metric::GramRows<Dtype> GramRows_gpu() const;
+  caffe_metric::GramRows<Dtype> GramRows_gpu();
   Dtype* slopes_gpu() { return slopes()->mutable_gpu_data(); }
-  void StartGradient_gpu();
-  void AddGradient_gpu(int begin, int end);
-  void FinishGradient_gpu();
+  Dtype* part_sums_gpu();
+  void StartGradient_gpu(bool both);
+  void AddGradient_gpu(int begin, int end, bool both);
+  /// The gradient by x's rows [first, first + rows), times the loss's diff and
+  /// `scale`, is written to dx or, with `add`, added there.
+  void FinishGradient_gpu(int first, int rows, const Dtype* loss_diff,
+                          Dtype scale, bool add, Dtype* dx) const;
 
-  /// @f$ (R \times D) @f$, of the sum of all losses.
+  /// @f$ (R \times D) @f$, of the sum of all losses; on the CPU.
   const Blob<Dtype>& gradient() const { return gradient_; }
 
  private:
@@ -76,6 +84,8 @@ class BatchDistances {
   bool by_gram() const { return metric_.distance != caffe_metric::LP; }
   /// Whether the strip is a symmetric matrix, as of a batch in one strip.
   bool symmetric(int anchors) const { return first_ == 0 && anchors == rows_; }
+  /// Whether no anchor is a column.
+  bool anchors_apart() const { return first_ >= anchors_; }
   /// Products of the prepared rows, on the diagonal of a batch and above it.
   void UpperGram(int n, Dtype* gram);
   /// Makes distances of the products in rows of a strip; `upper`: of those on
@@ -85,6 +95,8 @@ class BatchDistances {
   void FinishSquares(int begin, int row, bool upper, Dtype* d) const;
   /// Squared distances of rows of a strip with many close ones, by groups.
   void MeasureClose(int begin, const vector<int>& rows, bool upper, Dtype* d);
+  /// On the GPU: what the columns of a strip get of its derivatives.
+  void AddTransposedGpu(int begin, int end);
   /// Adds what a few derivatives that are not 0 amount to.
   void AddSparse(int begin, int end, const Dtype* v);
   /// The same for a batch in one strip whose rows fall into groups, v being 0
@@ -103,8 +115,10 @@ class BatchDistances {
   Blob<Dtype> receiving_slopes_;  // (strip x receiving), GPU, if not all do
   Blob<Dtype> gradient_;          // (R x D)
   Blob<Dtype> row_sums_;          // (R): of the symmetrised weights
-  Blob<Dtype> part_sums_;         // (tiles x R): the same, on the GPU
+  Blob<Dtype> part_sums_;         // (parts x columns): the same, on the GPU
   Blob<double> means_;            // (D): of the features, on the GPU
+  Blob<double> factors_;          // (R): 1 / ||x||, or 0, on the GPU
+  Blob<int> close_;               // (R): see GramRows, on the GPU
   vector<int> open_in_row_;       // distances of the strip, see gram.hpp
   vector<int> weights_in_row_;    // that are not 0, of the strip
   vector<vector<Dtype>> rooms_;   // scratch of each thread, for groups of rows

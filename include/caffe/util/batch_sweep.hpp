@@ -26,8 +26,12 @@ class BatchSweep {
                int receiving, bool with_gradient, RuleRows<Dtype>* rule);
   /// Whether gradient() is of the last run.
   bool has_gradient() const { return has_gradient_; }
-  /// @f$ (R \times D) @f$, of the sum of all losses.
+  /// @f$ (R \times D) @f$, of the sum of all losses; on the CPU.
   const Blob<Dtype>& gradient() const { return distances_.gradient(); }
+  /// On the GPU: the gradient by x's rows [first, first + rows), times the
+  /// loss's diff and `scale`, is written to dx or, with `add`, added there.
+  void WriteGradient_gpu(int first, int rows, const Dtype* loss_diff,
+                         Dtype scale, bool add, Dtype* dx) const;
 
  private:
   void Start(const BatchRows<Dtype>& batch, const Blob<Dtype>& x, int receiving,

@@ -23,10 +23,15 @@ struct BatchRows {
   const Dtype* anchor_labels;
   const Dtype* labels;  // of the columns
 
-  // On the GPU only: what rows of v still need to be measures, and what is to
-  // be seen in the rows that meet.
+  // On the GPU only: the anchors' rows, where they stand by themselves, else
+  // NULL; what rows of v still need to be measures; what is to be seen in the
+  // rows that meet; and whether a pair's derivatives are made by both of its
+  // anchors at once, with the sums of their rows, if not NULL.
+  const Dtype* ahead;
   caffe_metric::GramRows<Dtype> gram;
   caffe_metric::RowCheck<Dtype> check;
+  bool both;
+  Dtype* sums;
 };
 
 /**
@@ -55,11 +60,15 @@ class RuleRows {
   /// derivatives or, where v is d, gram_weight of them.
   virtual void Slope_cpu(const BatchRows<Dtype>& batch, int begin, int end,
                          bool write, const Dtype* d, Dtype* v) = 0;
-  /// The same on the GPU. Whoever sees a row first makes measures of it; a rule
-  /// that does not fold does so in Slope.
-  virtual bool folds() const { return true; }
-  virtual void Fold_gpu(const BatchRows<Dtype>& batch, int begin, int end,
-                        Dtype* v) = 0;
+  /// The same on the GPU, where v is products until somebody reads a row
+  /// (GramRows), and where all anchors may be folded once or more before the
+  /// first is sloped; Meet comes after the first time, and the last time leaves
+  /// the losses. A rule that need not fold them does all in Slope.
+  virtual int fold_sweeps(bool both) const = 0;
+  /// Whether Slope can make a pair's derivatives by both of its anchors.
+  virtual bool both_sides() const = 0;
+  virtual void Fold_gpu(int sweep, const BatchRows<Dtype>& batch, int begin,
+                        int end, Dtype* v) = 0;
   virtual void Meet_gpu(const BatchRows<Dtype>& batch) = 0;
   virtual void Slope_gpu(const BatchRows<Dtype>& batch, int begin, int end,
                          bool write, Dtype* d, Dtype* v) = 0;
@@ -126,8 +135,14 @@ class RowsOf : public RuleRows<Dtype> {
       }
     });
   }
+  virtual int fold_sweeps(bool both) const {
+    return Rule::kPartners ? 2 : Rule::kMeetsBatch || both ? 1 : 0;
+  }
+  virtual bool both_sides() const { return true; }
 #ifdef CPU_ONLY
-  virtual void Fold_gpu(const BatchRows<Dtype>&, int, int, Dtype*) { NO_GPU; }
+  virtual void Fold_gpu(int, const BatchRows<Dtype>&, int, int, Dtype*) {
+    NO_GPU;
+  }
   virtual void Meet_gpu(const BatchRows<Dtype>&) { NO_GPU; }
   virtual void Slope_gpu(const BatchRows<Dtype>&, int, int, bool, Dtype*,
                          Dtype*) {
@@ -135,8 +150,8 @@ class RowsOf : public RuleRows<Dtype> {
   }
 #else
   // In rule_rows_gpu.hpp, for .cu files.
-  virtual void Fold_gpu(const BatchRows<Dtype>& batch, int begin, int end,
-                        Dtype* v);
+  virtual void Fold_gpu(int sweep, const BatchRows<Dtype>& batch, int begin,
+                        int end, Dtype* v);
   virtual void Meet_gpu(const BatchRows<Dtype>& batch);
   virtual void Slope_gpu(const BatchRows<Dtype>& batch, int begin, int end,
                          bool write, Dtype* d, Dtype* v);
@@ -157,8 +172,9 @@ class RowsOf : public RuleRows<Dtype> {
   Rule rule_;
   Rule met_;  // knows the batch
   std::vector<State> states_;
-  Blob<double> gpu_states_;  // the same, by their bytes
-  Blob<double> totals_;      // BatchTotals
+  Blob<double> gpu_states_;   // the same, by their bytes
+  Blob<double> next_states_;  // and once they have met their partners
+  Blob<double> totals_;       // BatchTotals
 };
 
 }  // namespace caffe

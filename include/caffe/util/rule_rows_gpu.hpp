@@ -20,20 +20,34 @@ inline caffe_metric::AnchorStrip<Dtype> anchor_strip(
                                                   batch.anchor_labels,
                                                   batch.labels,
                                                   batch.gram,
-                                                  v};
+                                                  v,
+                                                  batch.sums};
   return strip;
 }
 
-template <typename Dtype, typename Rule>
-void RowsOf<Dtype, Rule>::Fold_gpu(const BatchRows<Dtype>& batch, int begin,
-                                   int end, Dtype* v) {
+template <typename State>
+inline State* states_in(Blob<double>* blob, int anchors) {
   const int doubles = (sizeof(State) + sizeof(double) - 1) / sizeof(double);
-  gpu_states_.Reshape(batch.anchors, doubles, 1, 1);
-  caffe_metric::launch_fold_rows(
-      rule_, anchor_strip(batch, begin, v), end - begin,
-      reinterpret_cast<State*>(gpu_states_.mutable_gpu_data()),
-      reinterpret_cast<caffe_metric::PairSums*>(
-          this->pairs()->mutable_gpu_data()));
+  blob->Reshape(anchors, doubles, 1, 1);
+  return reinterpret_cast<State*>(blob->mutable_gpu_data());
+}
+
+template <typename Dtype, typename Rule>
+void RowsOf<Dtype, Rule>::Fold_gpu(int sweep, const BatchRows<Dtype>& batch,
+                                   int begin, int end, Dtype* v) {
+  State* states = states_in<State>(&gpu_states_, batch.anchors);
+  double* losses = this->losses()->mutable_gpu_data();
+  if (sweep == 0) {
+    caffe_metric::launch_fold_rows(rule_, anchor_strip(batch, begin, v),
+                                   end - begin, false, states,
+                                   reinterpret_cast<caffe_metric::PairSums*>(
+                                       this->pairs()->mutable_gpu_data()),
+                                   losses);
+  } else {
+    caffe_metric::launch_fold_partners(
+        rule_, anchor_strip(batch, begin, v), end - begin, states,
+        states_in<State>(&next_states_, batch.anchors), losses);
+  }
   CUDA_POST_KERNEL_CHECK;
 }
 
@@ -41,21 +55,35 @@ template <typename Dtype, typename Rule>
 void RowsOf<Dtype, Rule>::Meet_gpu(const BatchRows<Dtype>& batch) {
   totals_.Reshape(std::vector<int>(1, 2));
   caffe_metric::launch_total_states(
-      rule_, batch.anchors,
-      reinterpret_cast<const State*>(gpu_states_.gpu_data()),
-      reinterpret_cast<caffe_metric::BatchTotals*>(totals_.mutable_gpu_data()));
+      rule_, batch.anchors, states_in<State>(&gpu_states_, batch.anchors),
+      reinterpret_cast<caffe_metric::BatchTotals*>(totals_.mutable_gpu_data()),
+      this->losses()->mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
 }
 
 template <typename Dtype, typename Rule>
 void RowsOf<Dtype, Rule>::Slope_gpu(const BatchRows<Dtype>& batch, int begin,
                                     int end, bool write, Dtype*, Dtype* v) {
+  const caffe_metric::AnchorStrip<Dtype> strip = anchor_strip(batch, begin, v);
+  const int rows = end - begin;
   totals_.Reshape(std::vector<int>(1, 2));
-  caffe_metric::launch_slope_rows(
-      rule_, anchor_strip(batch, begin, v), end - begin, write,
-      reinterpret_cast<const caffe_metric::BatchTotals*>(totals_.gpu_data()),
-      reinterpret_cast<const State*>(gpu_states_.gpu_data()),
-      this->losses()->mutable_gpu_data());
+  const caffe_metric::BatchTotals* totals =
+      reinterpret_cast<const caffe_metric::BatchTotals*>(totals_.gpu_data());
+  State* states = states_in<State>(&gpu_states_, batch.anchors);
+  if (batch.both) {
+    if (Rule::kPartners) {
+      states = states_in<State>(&next_states_, batch.anchors);
+    }
+    caffe_metric::launch_slope_pairs(rule_, strip, rows, totals, states);
+  } else if (Rule::kMeetsBatch) {
+    caffe_metric::launch_slope_rows(rule_, strip, rows, totals, states);
+  } else {
+    CHECK(!Rule::kPartners) << "partners are anchors of the batch";
+    caffe_metric::launch_fold_rows(rule_, strip, rows, write, states,
+                                   reinterpret_cast<caffe_metric::PairSums*>(
+                                       this->pairs()->mutable_gpu_data()),
+                                   this->losses()->mutable_gpu_data());
+  }
   CUDA_POST_KERNEL_CHECK;
 }
 

@@ -44,8 +44,9 @@ class TripletRows : public RuleRows<Dtype> {
   virtual void Meet_cpu(const BatchRows<Dtype>&) {}
   virtual void Slope_cpu(const BatchRows<Dtype>& batch, int begin, int end,
                          bool write, const Dtype* d, Dtype* slopes);
-  virtual bool folds() const { return false; }
-  virtual void Fold_gpu(const BatchRows<Dtype>&, int, int, Dtype*) {}
+  virtual int fold_sweeps(bool both) const { return 0; }
+  virtual bool both_sides() const { return false; }
+  virtual void Fold_gpu(int, const BatchRows<Dtype>&, int, int, Dtype*) {}
   virtual void Meet_gpu(const BatchRows<Dtype>&) {}
   virtual void Slope_gpu(const BatchRows<Dtype>& batch, int begin, int end,
                          bool write, Dtype* d, Dtype* slopes);

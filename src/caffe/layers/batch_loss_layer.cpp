@@ -102,15 +102,16 @@ const Blob<Dtype>& BatchLossLayer<Dtype>::MakeRows(
   const bool gpu = Caffe::mode() == Caffe::GPU;
   const Blob<Dtype>* rows = bottom[0];
   const Blob<Dtype>* labels = bottom[1];
-  int total = num_;
-  if (proxies() > 0) {
-    total = proxies() + num_;
+  int total = proxies() + num_;
+  batch_.ahead = NULL;
+  if (proxies() > 0 && gpu) {
+    batch_.ahead = this->blobs_[0]->gpu_data();
+  } else if (proxies() > 0) {
     rows_.Reshape(total, dim_, 1, 1);
     const Blob<Dtype>& proxy = *this->blobs_[0];
-    Dtype* to = gpu ? rows_.mutable_gpu_data() : rows_.mutable_cpu_data();
-    caffe_copy(proxy.count(), gpu ? proxy.gpu_data() : proxy.cpu_data(), to);
-    caffe_copy(num_ * dim_, gpu ? rows->gpu_data() : rows->cpu_data(),
-               to + proxy.count());
+    Dtype* to = rows_.mutable_cpu_data();
+    caffe_copy(proxy.count(), proxy.cpu_data(), to);
+    caffe_copy(num_ * dim_, rows->cpu_data(), to + proxy.count());
     rows = &rows_;
   } else if (memory_.filled() > 0) {
     memory_.Append(*bottom[0], *bottom[1], &rows_, &labels_);

@@ -1,9 +1,7 @@
-#include <algorithm>
 #include <vector>
 
 #include "caffe/layers/batch_loss_layer.hpp"
 #include "caffe/util/math_functions.hpp"
-#include "caffe_metric/scale_by_loss.cuh"
 
 namespace caffe {
 
@@ -49,25 +47,16 @@ void BatchLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
     batch_.check.bad = NULL;
     sweep_.Run_gpu(batch_, rows, num_, true, rule_.get());
   }
-  const Dtype* gradient = sweep_.gradient().gpu_data();
   const Dtype* loss_diff = top[0]->gpu_diff();
   const Dtype own = empty_ ? Dtype(0) : 1 / normalizer_;
   if (learns) {
-    const int count = this->blobs_[0]->count();
-    caffe_metric::add_by_loss<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(
-            count, gradient, loss_diff, own,
-            this->blobs_[0]->mutable_gpu_diff());
+    sweep_.WriteGradient_gpu(0, proxies(), loss_diff, own, true,
+                             this->blobs_[0]->mutable_gpu_diff());
   }
   if (propagate_down[0]) {
-    const int count = num_ * dim_;
-    caffe_metric::scale_by_loss<
-        Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(
-            count, gradient + proxies() * dim_, loss_diff, own,
-            bottom[0]->mutable_gpu_diff());
+    sweep_.WriteGradient_gpu(proxies(), num_, loss_diff, own, false,
+                             bottom[0]->mutable_gpu_diff());
   }
-  CUDA_POST_KERNEL_CHECK;
 }
 
 INSTANTIATE_LAYER_GPU_FUNCS(BatchLossLayer);

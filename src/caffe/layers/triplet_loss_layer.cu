@@ -4,7 +4,6 @@
 #include "caffe/layers/triplet_loss_layer.hpp"
 #include "caffe/util/math_functions.hpp"
 #include "caffe_metric/block.cuh"
-#include "caffe_metric/scale_by_loss.cuh"
 #include "caffe_metric/triplet_all.cuh"
 #include "caffe_metric/triplet_listed.cuh"
 
@@ -111,13 +110,8 @@ void TripletLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
         sweep_.Run_gpu(MinedRows(bottom[1]->gpu_data()), *bottom[0], num_, true,
                        mined_.get());
       }
-      const int count = bottom[0]->count();
-      caffe_metric::scale_by_loss<
-          Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-          <<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(
-              count, sweep_.gradient().gpu_data(), loss_diff, 1 / normalizer_,
-              bottom[0]->mutable_gpu_diff());
-      CUDA_POST_KERNEL_CHECK;
+      sweep_.WriteGradient_gpu(0, num_, loss_diff, 1 / normalizer_, false,
+                               bottom[0]->mutable_gpu_diff());
     }
     return;
   }

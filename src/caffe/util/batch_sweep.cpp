@@ -8,7 +8,7 @@ template <typename Dtype>
 void BatchSweep<Dtype>::Start(const BatchRows<Dtype>& batch,
                               const Blob<Dtype>& x, int receiving,
                               bool with_gradient, RuleRows<Dtype>* rule) {
-  const int rows = x.shape(0);
+  const int rows = x.shape(0) + (batch.ahead ? batch.anchors : 0);
   distances_.set_metric(rule->metric());
   distances_.Reshape(batch.anchors, rows - batch.columns, rows, x.count(1),
                      receiving, rule->apart(), rule->whole());

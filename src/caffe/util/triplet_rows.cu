@@ -37,10 +37,10 @@ void TripletRows<Dtype>::Slope_gpu(const BatchRows<Dtype>& batch, int begin,
       reinterpret_cast<PairSums*>(this->pairs()->mutable_gpu_data());
   caffe_metric::GramRows<Dtype> gram = batch.gram;
   if (swap && !gram.done) {
-    // Rows of other anchors are read.
+    // Rows of other anchors are read, too.
     caffe_metric::measure_row<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
         <<<rows, kBlockThreads>>>(gram, begin, n, d);
-    gram.done = true;
+    gram.seen = true;
   }
   if (mining_ != caffe_metric::ALL) {
     caffe_metric::mined_row<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
