@@ -7,21 +7,36 @@
 
 namespace caffe_metric {
 
-// A block a row: difference = x - c_y, and its square to squares[row]. A label
-// that is none gives 0: the verdict on it is the check's, and comes later.
+// x - c_y of a row, element by element; 0 of a label that is none: the verdict
+// on it is the check's, and comes later.
 template <typename T>
-__global__ void center_row_difference(const int dim, const int classes,
-                                      const T* x, const T* labels,
-                                      const T* centers, T* difference,
-                                      double* squares,
-                                      const RowCheck<T> check) {
-  const size_t row = static_cast<size_t>(blockIdx.x) * dim;
-  const int y = label_index(labels[blockIdx.x], classes);
-  const T* c = centers + static_cast<size_t>(y < 0 ? 0 : y) * dim;
+struct CenterDifference {
+  const T* x;
+  const T* center;  // NULL: none
+
+  __device__ CenterDifference(int row, int dim, int classes, const T* features,
+                              const T* labels, const T* centers)
+      : x(features + static_cast<size_t>(row) * dim), center(NULL) {
+    const int y = label_index(labels[row], classes);
+    if (y >= 0) {
+      center = centers + static_cast<size_t>(y) * dim;
+    }
+  }
+  __device__ T operator[](int k) const {
+    return center ? x[k] - center[k] : T(0);
+  }
+};
+
+// A block a row: the square of its difference to squares[row].
+template <typename T>
+__global__ void center_row_square(const int dim, const int classes, const T* x,
+                                  const T* labels, const T* centers,
+                                  double* squares, const RowCheck<T> check) {
+  const CenterDifference<T> difference(blockIdx.x, dim, classes, x, labels,
+                                       centers);
   double sum = 0;
   for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
-    const T d = y < 0 ? T(0) : x[row + k] - c[k];
-    difference[row + k] = d;
+    const T d = difference[k];
     sum += static_cast<double>(d) * d;
   }
   sum = block_sum(sum);
@@ -31,14 +46,23 @@ __global__ void center_row_difference(const int dim, const int classes,
   }
 }
 
-// A block a row: the first row of its class adds the differences of all rows of
-// that class, in their order, to the centre's diff; the other blocks end.
+// A block a row: its gradient to dx, unless that is NULL, and, unless
+// centers_diff is NULL, by the first row of its class the differences of all
+// rows of that class, in their order, to the centre's diff.
 template <typename T>
-__global__ void add_center_diff(const CenterUpdate update, const int rows,
-                                const int dim, const T* labels,
-                                const T* difference, const T* loss_diff,
-                                T* centers_diff) {
+__global__ void center_gradient(const CenterUpdate update, const int rows,
+                                const int dim, const int classes, const T* x,
+                                const T* labels, const T* centers,
+                                const T* loss_diff, T* dx, T* centers_diff) {
+  const T scale = loss_diff[0] / rows;
   const T label = labels[blockIdx.x];
+  const CenterDifference<T> own(blockIdx.x, dim, classes, x, labels, centers);
+  for (int k = threadIdx.x; dx && k < dim; k += kBlockThreads) {
+    dx[static_cast<size_t>(blockIdx.x) * dim + k] = scale * own[k];
+  }
+  if (!centers_diff) {
+    return;
+  }
   int before = 0;
   int n = 0;
   for (int i = threadIdx.x; i < rows; i += kBlockThreads) {
@@ -51,13 +75,13 @@ __global__ void add_center_diff(const CenterUpdate update, const int rows,
     return;
   }
   n = block_sum(n);
-  const T factor = center_factor(update, loss_diff[0] / rows, n);
+  const T factor = center_factor(update, scale, n);
   T* diff = centers_diff + static_cast<size_t>(label) * dim;
   for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
     T sum = 0;
     for (int i = blockIdx.x; i < rows; ++i) {
       if (labels[i] == label) {
-        sum -= difference[static_cast<size_t>(i) * dim + k];
+        sum -= x[static_cast<size_t>(i) * dim + k] - own.center[k];
       }
     }
     diff[k] += factor * sum;

@@ -19,17 +19,6 @@ const int kByPositive = 2;
 // loss, hinges taken, hinges > 0, products that are not finite
 const int kGroupSums = 4;
 
-// A block a row: copies every step-th row.
-template <typename T>
-__global__ void gather_rows(const int step, const int dim, const T* from,
-                            T* to) {
-  const size_t source = static_cast<size_t>(blockIdx.x) * step * dim;
-  const size_t target = static_cast<size_t>(blockIdx.x) * dim;
-  for (int k = threadIdx.x; k < dim; k += kBlockThreads) {
-    to[target + k] = from[source + k];
-  }
-}
-
 // What decides whether row j is taken for an anchor, step by step: the same as
 // rank_negatives in rank_hard.hpp. Smallest s is largest product; lowest index
 // on a tie.
@@ -72,87 +61,80 @@ struct RankSelection {
   }
 };
 
-// A block a group: the negatives of its anchor, ascending, then -1.
+// The negatives of an anchor, ascending, by all threads of a block; how many.
 template <typename T>
-__global__ void take_negatives(const RankDraw number, const T margin,
-                               const uint64_t key, const int pair_size,
-                               const int first_group, const int n,
-                               const int max_taken, const T* products,
-                               const T* labels, int* taken) {
-  const int group = first_group + blockIdx.x;
-  const int anchor = group * pair_size;
-  int* out = taken + static_cast<size_t>(group) * max_taken;
-  RankSelection<T> s;
-  s.products = products + static_cast<size_t>(blockIdx.x) * n;
-  s.labels = labels;
-  s.positive = -s.products[anchor + 1];
-  s.margin = margin;
-  s.label = labels[anchor];
+__device__ int block_take_negatives(const RankDraw& number, uint64_t key,
+                                    int anchor, int n, RankSelection<T> s,
+                                    int* out) {
   const int candidates = block_count(n, [=](int j) { return s.candidate(j); });
-  int count;
   if (candidates <= number.neg_num) {
-    count = block_list(
+    return block_list(
         n, [=](int j) { return s.candidate(j); },
         [=](int k, int j) { out[k] = j; });
-  } else {
-    s.edge = block_kth_smallest(
-        n, number.neg_num, [=](int j) { return s.candidate(j); },
-        [=](int j) { return s.order(j); });
-    const int before = block_count(n, [=](int j) { return s.before_edge(j); });
-    s.last_tie = block_kth_smallest(
-        n, number.neg_num - before, [=](int j) { return s.at_edge(j); },
-        [](int j) { return static_cast<uint64_t>(j); });
-    s.hard_stream = stream_of(key, anchor, kHardStream);
-    s.hard_number = min(number.hard_number, number.neg_num);
-    if (s.hard_number > 0) {
-      s.hard_edge = block_kth_smallest(
-          n, s.hard_number, [=](int j) { return s.hard(j); },
-          [=](int j) { return s.hard_draw(j); });
-    }
-    s.random_stream = stream_of(key, anchor, kRandomStream);
-    s.random_number = min(number.rand_number, candidates - s.hard_number);
-    if (s.random_number > 0) {
-      s.random_edge = block_kth_smallest(
-          n, s.random_number, [=](int j) { return s.left(j); },
-          [=](int j) { return s.random_draw(j); });
-    }
-    count = block_list(
-        n, [=](int j) { return s.drawn(j); },
-        [=](int k, int j) { out[k] = j; });
   }
-  for (int k = count + threadIdx.x; k < max_taken; k += kBlockThreads) {
-    out[k] = -1;
+  s.edge = block_kth_smallest(
+      n, number.neg_num, [=](int j) { return s.candidate(j); },
+      [=](int j) { return s.order(j); });
+  const int before = block_count(n, [=](int j) { return s.before_edge(j); });
+  s.last_tie = block_kth_smallest(
+      n, number.neg_num - before, [=](int j) { return s.at_edge(j); },
+      [](int j) { return static_cast<uint64_t>(j); });
+  s.hard_stream = stream_of(key, anchor, kHardStream);
+  s.hard_number = min(number.hard_number, number.neg_num);
+  if (s.hard_number > 0) {
+    s.hard_edge = block_kth_smallest(
+        n, s.hard_number, [=](int j) { return s.hard(j); },
+        [=](int j) { return s.hard_draw(j); });
   }
+  s.random_stream = stream_of(key, anchor, kRandomStream);
+  s.random_number = min(number.rand_number, candidates - s.hard_number);
+  if (s.random_number > 0) {
+    s.random_edge = block_kth_smallest(
+        n, s.random_number, [=](int j) { return s.left(j); },
+        [=](int j) { return s.random_draw(j); });
+  }
+  return block_list(
+      n, [=](int j) { return s.drawn(j); }, [=](int k, int j) { out[k] = j; });
 }
 
-// A block a group: its hinges and their sums.
+// A block a group: the negatives of its anchor, ascending, then -1, its hinges
+// and their sums.
 template <typename T>
-__global__ void add_hinges(const T margin, const int pair_size,
-                           const int first_group, const int n, const int dim,
-                           const int max_taken, const T* products, const T* x,
-                           const int* taken, int* hinges, double* sums) {
+__global__ void rank_groups(const RankDraw number, const T margin,
+                            const uint64_t key, const int pair_size,
+                            const int first_group, const int n, const int dim,
+                            const int max_taken, const T* products, const T* x,
+                            const T* labels, int* taken, int* hinges,
+                            double* sums) {
   const int group = first_group + blockIdx.x;
   const int anchor = group * pair_size;
   const T* row = products + static_cast<size_t>(blockIdx.x) * n;
-  const T positive = -row[anchor + 1];
+  int* out = taken + static_cast<size_t>(group) * max_taken;
+  int* out_hinges = hinges + static_cast<size_t>(group) * max_taken;
+  RankSelection<T> selection;
+  selection.products = row;
+  selection.labels = labels;
+  selection.positive = -row[anchor + 1];
+  selection.margin = margin;
+  selection.label = labels[anchor];
+  const int count =
+      block_take_negatives(number, key, anchor, n, selection, out);
+  for (int k = count + threadIdx.x; k < max_taken; k += kBlockThreads) {
+    out[k] = -1;
+  }
   double loss = 0;
-  int selected = 0;
   int active = 0;
-  for (int slot = group * max_taken; slot < (group + 1) * max_taken; ++slot) {
-    const int j = taken[slot];
-    if (j < 0) {
-      break;
-    }
+  for (int k = 0; k < count; ++k) {
+    const int j = out[k];
     const T product = block_dot(dim, x + static_cast<size_t>(anchor + 1) * dim,
                                 x + static_cast<size_t>(j) * dim);
-    const T by_anchor = rank_violation(margin, positive, -row[j]);
-    const T by_positive = rank_violation(margin, positive, -product);
+    const T by_anchor = rank_violation(margin, selection.positive, -row[j]);
+    const T by_positive = rank_violation(margin, selection.positive, -product);
     if (threadIdx.x == 0) {
-      hinges[slot] =
+      out_hinges[k] =
           (by_anchor > 0 ? kByAnchor : 0) | (by_positive > 0 ? kByPositive : 0);
     }
     loss += by_anchor + max(by_positive, T(0));
-    selected += 2;
     active += (by_anchor > 0) + (by_positive > 0);
   }
   T bad = 0;
@@ -162,7 +144,7 @@ __global__ void add_hinges(const T margin, const int pair_size,
   bad = block_sum(bad);
   if (threadIdx.x == 0) {
     sums[group * kGroupSums] = loss;
-    sums[group * kGroupSums + 1] = selected;
+    sums[group * kGroupSums + 1] = 2. * count;
     sums[group * kGroupSums + 2] = active;
     sums[group * kGroupSums + 3] = bad == 0 ? 0 : 1;
   }

@@ -75,6 +75,16 @@ TYPED_TEST(RankHardLossLayerTest, TestAllTaken) {
   ExpectSomeDraw<Dtype>(spec);
 }
 
+// Groups in one strip and in several.
+TYPED_TEST(RankHardLossLayerTest, TestStrips) {
+  typedef typename TypeParam::Dtype Dtype;
+  for (int groups = 1; groups < 4; ++groups) {
+    const metric_test::StripElements strips(10 * groups);
+    ExpectSomeDraw<Dtype>(Batch("0011223344", 3, "neg_num: 10"));
+    ExpectSomeDraw<Dtype>(Batch("000111222000", 3, "neg_num: 9 pair_size: 3"));
+  }
+}
+
 TYPED_TEST(RankHardLossLayerTest, TestDrawsLegally) {
   typedef typename TypeParam::Dtype Dtype;
   for (unsigned int seed = 1; seed <= 3; ++seed) {

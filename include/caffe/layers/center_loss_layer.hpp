@@ -62,7 +62,7 @@ class CenterLossLayer : public MetricLossLayer<Dtype> {
 
   int classes_, dim_, num_;
   caffe_metric::CenterUpdate update_;
-  Blob<Dtype> difference_;  // (N x D): x - c, cached for backward pass
+  Blob<Dtype> difference_;  // (N x D): x - c, cached for backward pass, CPU
 
   // GPU only.
   Blob<double> squares_;  // (N): of the differences

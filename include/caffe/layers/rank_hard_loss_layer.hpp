@@ -84,7 +84,7 @@ class RankHardLossLayer : public MetricLossLayer<Dtype> {
 
   RankParameter param_;
   int num_, dim_, group_num_;
-  Blob<Dtype> anchors_;       // (strip x D): the anchors' rows
+  Blob<Dtype> anchors_;       // (strip x D): the anchors' rows, on the CPU
   Blob<Dtype> products_;      // (strip x N): their Gram matrix with all rows
   vector<GroupTaken> taken_;  // cached for backward pass
   Dtype normalizer_;          // cached for backward pass

@@ -3,7 +3,6 @@
 #include "caffe/layers/center_loss_layer.hpp"
 #include "caffe/util/math_functions.hpp"
 #include "caffe_metric/center.cuh"
-#include "caffe_metric/scale_by_loss.cuh"
 
 namespace caffe {
 
@@ -16,12 +15,12 @@ void CenterLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
   const Dtype* labels = bottom[1]->gpu_data();
   squares_.Reshape(vector<int>(1, num_));
   report_.Start(1);
-  caffe_metric::center_row_difference<
-      Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<num_, kBlockThreads>>>(
-          dim_, classes_, x, labels, this->blobs_[0]->gpu_data(),
-          difference_.mutable_gpu_data(), squares_.mutable_gpu_data(),
-          report_.Check(0, num_, labels, 0, classes_));
+  caffe_metric::center_row_square<Dtype>
+      // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<num_, kBlockThreads>>>(dim_, classes_, x, labels,
+                                this->blobs_[0]->gpu_data(),
+                                squares_.mutable_gpu_data(),
+                                report_.Check(0, num_, labels, 0, classes_));
   CUDA_POST_KERNEL_CHECK;
   report_.AddColumns(num_, 1, squares_.gpu_data(), 0);
   // The one copy to the host.
@@ -39,22 +38,18 @@ void CenterLossLayer<Dtype>::Backward_gpu(const vector<Blob<Dtype>*>& top,
   if (propagate_down[1]) {
     caffe_gpu_set(bottom[1]->count(), Dtype(0), bottom[1]->mutable_gpu_diff());
   }
-  const Dtype* loss_diff = top[0]->gpu_diff();
-  if (propagate_down[0]) {
-    const int count = difference_.count();
-    caffe_metric::scale_by_loss<
-        Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<CAFFE_GET_BLOCKS(count), CAFFE_CUDA_NUM_THREADS>>>(
-            count, difference_.gpu_data(), loss_diff, Dtype(1) / num_,
-            bottom[0]->mutable_gpu_diff());
+  const bool to_centers = this->param_propagate_down_[0];
+  if (!propagate_down[0] && !to_centers) {
+    return;
   }
-  if (this->param_propagate_down_[0]) {
-    caffe_metric::add_center_diff<
-        Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<num_, kBlockThreads>>>(update_, num_, dim_, bottom[1]->gpu_data(),
-                                  difference_.gpu_data(), loss_diff,
-                                  this->blobs_[0]->mutable_gpu_diff());
-  }
+  caffe_metric::center_gradient<
+      Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<num_, kBlockThreads>>>(
+          update_, num_, dim_, classes_, bottom[0]->gpu_data(),
+          bottom[1]->gpu_data(), this->blobs_[0]->gpu_data(),
+          top[0]->gpu_diff(),
+          propagate_down[0] ? bottom[0]->mutable_gpu_diff() : NULL,
+          to_centers ? this->blobs_[0]->mutable_gpu_diff() : NULL);
   CUDA_POST_KERNEL_CHECK;
 }
 

@@ -3,6 +3,7 @@
 
 #include "caffe/layers/rank_hard_loss_layer.hpp"
 #include "caffe/util/math_functions.hpp"
+#include "caffe/util/strided_gemm_gpu.hpp"
 #include "caffe_metric/rank_hard.cuh"
 #include "caffe_metric/strips.hpp"
 
@@ -25,7 +26,6 @@ void RankHardLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
   max_taken_ = std::min(
       num_, std::max(number.neg_num, number.hard_number + number.rand_number));
   const int strip = caffe_metric::strip_rows(group_num_, num_);
-  anchors_.Reshape(strip, dim_, 1, 1);
   products_.Reshape(strip, num_, 1, 1);
   taken_rows_.Reshape(group_num_, max_taken_, 1, 1);
   hinges_.Reshape(group_num_, max_taken_, 1, 1);
@@ -34,22 +34,15 @@ void RankHardLossLayer<Dtype>::Forward_gpu(const vector<Blob<Dtype>*>& bottom,
   report_.CheckInput(num_, dim_, x, labels, pair_size);
   for (int begin = 0; begin < group_num_; begin += strip) {
     const int groups = std::min(strip, group_num_ - begin);
-    caffe_metric::gather_rows<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
+    // The anchors' rows lie pair_size rows apart.
+    strided_gpu_gemm(CblasNoTrans, CblasTrans, groups, num_, dim_, Dtype(1),
+                     x + static_cast<size_t>(begin) * pair_size * dim_,
+                     pair_size * dim_, x, dim_, Dtype(0),
+                     products_.mutable_gpu_data(), num_);
+    caffe_metric::rank_groups<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
         <<<groups, kBlockThreads>>>(
-            pair_size, dim_, x + static_cast<size_t>(begin) * pair_size * dim_,
-            anchors_.mutable_gpu_data());
-    caffe_gpu_gemm<Dtype>(CblasNoTrans, CblasTrans, groups, num_, dim_,
-                          Dtype(1), anchors_.gpu_data(), x, Dtype(0),
-                          products_.mutable_gpu_data());
-    caffe_metric::take_negatives<
-        Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<groups, kBlockThreads>>>(number, margin, key, pair_size, begin, num_,
-                                    max_taken_, products_.gpu_data(), labels,
-                                    taken_rows_.mutable_gpu_data());
-    caffe_metric::add_hinges<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<groups, kBlockThreads>>>(
-            margin, pair_size, begin, num_, dim_, max_taken_,
-            products_.gpu_data(), x, taken_rows_.gpu_data(),
+            number, margin, key, pair_size, begin, num_, dim_, max_taken_,
+            products_.gpu_data(), x, labels, taken_rows_.mutable_gpu_data(),
             hinges_.mutable_gpu_data(), group_sums_.mutable_gpu_data());
     CUDA_POST_KERNEL_CHECK;
   }
