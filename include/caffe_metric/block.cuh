@@ -357,6 +357,23 @@ __device__ void block_sort(int n, T* values) {
   }
 }
 
+// Whether this block is the last of the grid to come here. It then sees what
+// all blocks wrote before, if it reads that as volatile. *arrived has to be 0
+// before the launch, and is 0 after it.
+inline __device__ bool block_is_last(int* arrived) {
+  __shared__ bool last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    last = atomicAdd(arrived, 1) == static_cast<int>(gridDim.x) - 1;
+    if (last) {
+      *arrived = 0;
+    }
+  }
+  __syncthreads();
+  return last;
+}
+
 template <typename Chosen>
 __device__ int block_count(int n, const Chosen& chosen) {
   int count = 0;

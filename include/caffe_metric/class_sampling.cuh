@@ -3,149 +3,171 @@
 
 #include <stdint.h>
 
+#include <algorithm>
+
 #include "caffe_metric/block.cuh"
 #include "caffe_metric/grid.cuh"
 #include "caffe_metric/random.hpp"
 
 // The kernels that draw the classes which meet, the same as draw_classes of
 // class_sampling.hpp: the `count` classes are those of the batch, and of the
-// others those with the smallest draws, which a radix selection over all blocks
-// finds, 8 bits at a time. No two classes draw the same number under a key, for
-// the hash is a bijection.
+// others those with the smallest draws. A histogram of the draws' leading bits
+// tells in which bin the greatest of these is, and a radix selection in that
+// bin which it is. No two classes draw the same number under a key, for the
+// hash is a bijection.
 //
-// marks[j] is 1 for a class of the batch, else 0, and in the end its place
-// among those that meet. The batch must not have more than `count` classes.
+// marks[j] is 1 for a class of the batch, else 0. The batch must not have more
+// than `count` classes.
 
 namespace caffe_metric {
 
-const int kDigits = 256;
+const int kDrawBits = 11;
+const int kDrawBins = 1 << kDrawBits;
 const int kSamplingBlocks = 256;  // at most
 
-// The greatest number that is drawn, from its leading bits on.
-struct DrawLimit {
-  uint64_t prefix;
-  int rank;  // among the numbers with this prefix, from 1; 0: none is drawn
-};
-
-static __global__ void mark_classes(const int rows, const int* targets,
-                                    int* marks) {
-  for (int i = threadIdx.x; i < rows; i += kBlockThreads) {
-    if (targets[i] >= 0) {
-      marks[targets[i]] = 1;
-    }
-  }
+inline __device__ int draw_bin(uint64_t number) {
+  return static_cast<int>(number >> (64 - kDrawBits));
 }
 
-// Adds to histogram[d] the other classes whose draws begin as the limit does
-// and go on with the digit d at `shift`. The limit is not read for the first.
-static __global__ void count_digits(const uint64_t stream, const int classes,
-                                    const int shift, const int* marks,
-                                    const DrawLimit* limit, int* histogram) {
-  __shared__ int own[kDigits];
-  for (int d = threadIdx.x; d < kDigits; d += kBlockThreads) {
-    own[d] = 0;
+// Where the greatest number that is drawn lies.
+struct DrawLimit {
+  int bin, rank;  // among the numbers of the bin, from 1; none is drawn: -1, 0
+  int in_bin;     // numbers
+};
+
+// Adds the draws of the other classes to the histogram, bin by bin.
+static __global__ void count_draws(const uint64_t stream, const int classes,
+                                   const int* marks, int* histogram) {
+  __shared__ int own[kDrawBins];
+  for (int b = threadIdx.x; b < kDrawBins; b += kBlockThreads) {
+    own[b] = 0;
   }
   __syncthreads();
-  const bool first = shift == 56;
-  const uint64_t prefix = first ? 0 : limit->prefix >> (shift + 8);
   for (size_t j = grid_index(); j < classes; j += grid_step()) {
     if (!marks[j]) {
-      const uint64_t number = draw(stream, j);
-      if (first || number >> (shift + 8) == prefix) {
-        // Integers: the order of the additions does not show.
-        atomicAdd(&own[(number >> shift) & (kDigits - 1)], 1);
-      }
+      // Integers: the order of the additions does not show.
+      atomicAdd(&own[draw_bin(draw(stream, j))], 1);
     }
   }
   __syncthreads();
-  for (int d = threadIdx.x; d < kDigits; d += kBlockThreads) {
-    if (own[d] > 0) {
-      atomicAdd(&histogram[d], own[d]);
+  for (int b = threadIdx.x; b < kDrawBins; b += kBlockThreads) {
+    if (own[b] > 0) {
+      atomicAdd(&histogram[b], own[b]);
     }
   }
 }
 
-// One block: the limit's digit at `shift`; clears the histogram.
-static __global__ void choose_digit(const int classes, const int count,
-                                    const int shift, int* histogram,
-                                    DrawLimit* limit) {
+// The limit, by all threads of a block.
+inline __device__ DrawLimit block_draw_limit(int classes, int count,
+                                             const int* histogram) {
+  __shared__ DrawLimit limit;
+  const int kOwnBins = kDrawBins / kBlockThreads;
+  const int first = threadIdx.x * kOwnBins;
+  int own = 0;
+  for (int b = first; b < first + kOwnBins; ++b) {
+    own += histogram[b];
+  }
+  int others;
+  const int before = block_offset(own, &others);
+  const int wanted = min(others, count - (classes - others));
   if (threadIdx.x == 0) {
-    if (shift == 56) {
-      int others = 0;
-      for (int d = 0; d < kDigits; ++d) {
-        others += histogram[d];
-      }
-      limit->prefix = 0;
-      limit->rank = count - (classes - others);
-    }
-    int d = 0;
-    while (d < kDigits - 1 && limit->rank > histogram[d]) {
-      limit->rank -= histogram[d++];
-    }
-    limit->prefix |= static_cast<uint64_t>(d) << shift;
+    limit.bin = -1;
+    limit.rank = limit.in_bin = 0;
   }
   __syncthreads();
-  for (int d = threadIdx.x; d < kDigits; d += kBlockThreads) {
-    histogram[d] = 0;
+  // The one thread among whose bins the limit is says so.
+  int left = wanted - before;
+  if (left > 0 && left <= own) {
+    int b = first;
+    while (left > histogram[b]) {
+      left -= histogram[b++];
+    }
+    limit.bin = b;
+    limit.rank = left;
+    limit.in_bin = histogram[b];
   }
+  __syncthreads();
+  return limit;
 }
-
-// Whether class j meets.
-struct Meets {
-  uint64_t stream;
-  const int* marks;
-  DrawLimit limit;
-
-  __device__ bool operator()(int j) const {
-    return marks[j] || (limit.rank > 0 && draw(stream, j) <= limit.prefix);
-  }
-};
 
 // The first class of a block's share of them.
 inline __device__ int share_begin(int classes, int block) {
   return static_cast<int>(static_cast<int64_t>(classes) * block / gridDim.x);
 }
 
-// counts[b]: how many classes of block b's share meet.
+// counts[b]: how many classes of block b's share meet, but for those in the
+// limit's bin, which are listed in any order in edge, *edge_size of them.
 static __global__ void count_classes(const uint64_t stream, const int classes,
-                                     const int* marks, const DrawLimit* limit,
-                                     int* counts) {
-  const Meets meets = {stream, marks, *limit};
-  const int begin = share_begin(classes, blockIdx.x);
+                                     const int count, const int* marks,
+                                     const int* histogram, int* edge_size,
+                                     int* edge, int* counts) {
+  const DrawLimit limit = block_draw_limit(classes, count, histogram);
   const int end = share_begin(classes, blockIdx.x + 1);
-  const int count =
-      block_count(end - begin, [=](int k) { return meets(begin + k); });
+  int meet = 0;
+  for (int j = share_begin(classes, blockIdx.x) + threadIdx.x; j < end;
+       j += kBlockThreads) {
+    const int bin = marks[j] ? -1 : draw_bin(draw(stream, j));
+    if (bin >= 0 && bin == limit.bin) {
+      edge[atomicAdd(edge_size, 1)] = j;
+    } else {
+      meet += bin < limit.bin || marks[j] ? 1 : 0;
+    }
+  }
+  meet = block_sum(meet);
   if (threadIdx.x == 0) {
-    counts[blockIdx.x] = count;
+    counts[blockIdx.x] = meet;
   }
 }
 
-// rows: the classes that meet, ascending.
+// rows: the classes that meet, ascending. batch_targets are classes or -1;
+// targets, their places among those that meet.
 static __global__ void list_classes(const uint64_t stream, const int classes,
-                                    const DrawLimit* limit, const int* counts,
-                                    int* marks, int* rows) {
-  const Meets meets = {stream, marks, *limit};
+                                    const int count, const int batch_rows,
+                                    const int* marks, const int* histogram,
+                                    const int* edge, const int* counts,
+                                    const int* batch_targets, int* rows,
+                                    int* targets) {
+  const DrawLimit limit = block_draw_limit(classes, count, histogram);
+  uint64_t greatest = 0;
+  if (limit.rank > 0) {
+    greatest = block_kth_smallest(
+        limit.in_bin, limit.rank, [](int i) { return i >= 0; },
+        [=](int i) { return draw(stream, edge[i]); });
+  }
+  const int begin = share_begin(classes, blockIdx.x);
+  const int end = share_begin(classes, blockIdx.x + 1);
   int before = 0;
   for (int b = threadIdx.x; b < blockIdx.x; b += kBlockThreads) {
     before += counts[b];
   }
+  for (int i = threadIdx.x; i < limit.in_bin; i += kBlockThreads) {
+    before += edge[i] < begin && draw(stream, edge[i]) <= greatest ? 1 : 0;
+  }
   before = block_sum(before);
-  const int begin = share_begin(classes, blockIdx.x);
-  const int end = share_begin(classes, blockIdx.x + 1);
-  block_list(
-      end - begin, [=](int k) { return meets(begin + k); },
-      [=](int place, int k) {
-        rows[before + place] = begin + k;
-        marks[begin + k] = before + place;
-      });
-}
-
-// The targets among the classes that meet.
-static __global__ void place_targets(const int rows, const int* marks,
-                                     int* targets) {
-  for (int i = threadIdx.x; i < rows; i += kBlockThreads) {
-    if (targets[i] >= 0) {
-      targets[i] = marks[targets[i]];
+  const int own = block_list(
+      end - begin,
+      [=](int k) {
+        return marks[begin + k] ||
+               (limit.rank > 0 && draw(stream, begin + k) <= greatest);
+      },
+      [=](int place, int k) { rows[before + place] = begin + k; });
+  for (int i = threadIdx.x; i < batch_rows; i += kBlockThreads) {
+    const int y = batch_targets[i];
+    if (y < 0 && blockIdx.x == 0) {
+      targets[i] = -1;
+    } else if (begin <= y && y < end) {
+      const int* found = rows + before;
+      int low = 0;
+      int high = own - 1;
+      while (low < high) {
+        const int middle = low + (high - low) / 2;
+        if (found[middle] < y) {
+          low = middle + 1;
+        } else {
+          high = middle;
+        }
+      }
+      targets[i] = before + low;
     }
   }
 }

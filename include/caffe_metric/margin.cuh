@@ -21,17 +21,21 @@ inline __device__ size_t row_of(const int* rows, int j) {
   return rows ? rows[j] : j;
 }
 
-// One block: the targets, and the first row with a bad label, counted from 1,
-// and its label; zeros if there is none.
+// One block: the targets, 1 in their marks, where there are marks, and the
+// first row with a bad label, counted from 1, and its label; zeros if there is
+// none.
 template <typename T>
 __global__ void read_labels(const LabelRule<T> rule, const int rows,
-                            const T* labels, int* targets, T* bad) {
+                            const T* labels, int* targets, int* marks, T* bad) {
   int first = rows;
   for (int i = threadIdx.x; i < rows; i += kBlockThreads) {
     const bool ignored = is_ignored(rule, labels[i]);
     targets[i] = ignored ? -1 : label_index(labels[i], rule.classes);
     if (targets[i] < 0 && !ignored) {
       first = min(first, i);
+    }
+    if (marks && targets[i] >= 0) {
+      marks[targets[i]] = 1;
     }
   }
   first = block_least(first);

@@ -86,14 +86,16 @@ __global__ void fold_strip(const TargetOptions<T> options, const int first,
 
 // A block a row: its state, its loss, whether it is right without a margin, and
 // whether it keeps its gradient. reports is rows x 4: loss, right, 1 if it has
-// a target, 1 if its norm is not finite.
+// a target, 1 if its norm is not finite; sums is what they add up to, by the
+// block that comes last.
 template <typename T>
 __global__ void finish_rows(const TargetRule<T> rule, const bool semihard,
                             const double smoothing, const int classes,
                             const int pieces, const SoftmaxRow* of_pieces,
                             const int* targets, const T* norms,
                             const T* plain_targets, const T* target_logits,
-                            SoftmaxRow* states, int* keep, double* reports) {
+                            SoftmaxRow* states, int* keep, double* reports,
+                            int* arrived, double* sums) {
   const int i = blockIdx.x;
   const bool has_target = targets[i] >= 0;
   SoftmaxRow state = softmax_start();
@@ -116,6 +118,19 @@ __global__ void finish_rows(const TargetRule<T> rule, const bool semihard,
       if (semihard) {
         keep[i] = is_semihard(rule, target_logits[i], plain_targets[i], before,
                               after);
+      }
+    }
+  }
+  if (block_is_last(arrived)) {
+    const volatile double* all = reports;
+    for (int column = 0; column < 4; ++column) {
+      double sum = 0;
+      for (int r = threadIdx.x; r < gridDim.x; r += kBlockThreads) {
+        sum += all[4 * r + column];
+      }
+      sum = block_sum(sum);
+      if (threadIdx.x == 0) {
+        sums[column] = sum;
       }
     }
   }

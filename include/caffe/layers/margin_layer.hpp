@@ -127,10 +127,11 @@ class MarginLayer : public Layer<Dtype> {
                    const vector<Blob<Dtype>*>& bottom);
   void CopySamplesToWeights(const Blob<Dtype>& features);
 
-  // GPU: the targets of the batch. A label that the host does not have is
-  // checked on the device, and the verdict read in the next call, so that
-  // nobody waits for it.
-  void StartLabelCheck(const Blob<Dtype>& labels);
+  // GPU: the targets of the batch, and 1 in their marks, unless that is NULL. A
+  // label that the host does not have is checked on the device, and the verdict
+  // read in the next call, so that nobody waits for it.
+  void StartLabelCheck(const Blob<Dtype>& labels, Blob<int>* targets,
+                       int* marks);
   void EndLabelCheck();
   void BeginGpu(const Blob<Dtype>& features);
   /// The features that the logits are the products of.
@@ -205,6 +206,7 @@ class MarginLayer : public Layer<Dtype> {
   Blob<int> keep_;                // (M): is_semihard_
   Blob<Dtype> target_diffs_gpu_;  // (M): target_diffs_
   Blob<Dtype> strip_weights_;   // (strip x K): unit weights, where not in place
+  bool strip_is_all_;           // it holds those of all that meet
   Blob<Dtype> strip_diff_;      // (strip x K): the weights' gradient
   Blob<Dtype> bad_label_;       // (2): row + 1 and label, on the device
   Blob<Dtype> bad_label_seen_;  // (2): its copy on the host

@@ -96,10 +96,10 @@ class MarginSoftmaxLossLayer : public MarginLayer<Dtype> {
   void FoldStrip(int part, int i, int begin, int end, Dtype* logits);
   // CPU: d loss / d logits of a strip, from its exponentials or logits.
   void StripDiffs(int begin, int end, Dtype weight, Dtype* logits);
-  // GPU: what meets; the draw of `count` classes; where the logits of a strip
-  // are.
+  // GPU: reads the labels and chooses the classes that meet; the draw of
+  // `count` of them; where the logits of a strip are.
   void SampleGpu(const Blob<Dtype>& labels);
-  void DrawClassesGpu(int count);
+  void DrawClassesGpu(const Blob<Dtype>& labels, int count);
   Dtype* StripRoomGpu(int begin);
   void StripGradientGpu(const Dtype* features, const Dtype* weights, int begin,
                         int end, const Dtype* logits_diff);
@@ -129,9 +129,10 @@ class MarginSoftmaxLossLayer : public MarginLayer<Dtype> {
   caffe_metric::Update<Dtype> update_;
 
   // GPU only.
+  Blob<int> batch_targets_;    // (M): the classes of the batch, or -1
   Blob<int> marks_;            // (C): see class_sampling.cuh, as the next two
-  Blob<int> sampling_counts_;  // (digits + blocks)
-  Blob<double> draw_limit_;    // (2)
+  Blob<int> edge_;             // (C)
+  Blob<int> sampling_counts_;  // (bins + 1 + blocks)
   Blob<double> states_gpu_;    // (M x 5): row_states_
   Blob<Dtype> target_logits_gpu_;  // (M)
   Blob<Dtype> plain_targets_gpu_;  // (M)
@@ -139,6 +140,7 @@ class MarginSoftmaxLossLayer : public MarginLayer<Dtype> {
   Blob<Dtype> strip_logits_;       // (M x strip)
   Blob<double> row_reports_;       // (M x 4): see finish_rows
   Blob<double> sums_;              // (4): over the rows
+  Blob<int> arrived_;              // (1): see block_is_last
 };
 
 }  // namespace caffe

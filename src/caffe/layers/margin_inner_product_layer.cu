@@ -16,7 +16,7 @@ void MarginInnerProductLayer<Dtype>::Forward_gpu(
     const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   const int M = this->M_, C = this->C_, K = this->K_;
   this->EndLabelCheck();
-  this->StartLabelCheck(*bottom[1]);
+  this->StartLabelCheck(*bottom[1], &this->targets_, NULL);
   this->UpdateLambda();
   this->BeginGpu(*bottom[0]);
   const Dtype* features = this->FeaturesGpu(*bottom[0]);

@@ -3,63 +3,23 @@
 
 #include "caffe/layers/margin_layer.hpp"
 #include "caffe/util/math_functions.hpp"
+#include "caffe/util/strided_gemm_gpu.hpp"
 #include "caffe_metric/margin.cuh"
 
 namespace caffe {
 
 using caffe_metric::kBlockThreads;
 
-// C = alpha A^T B of row-major matrices, A of k rows that lie lda apart.
-inline void columns_times_gpu(int m, int n, int k, float alpha, const float* a,
-                              int lda, const float* b, float* c) {
-  const float beta = 0;
-  CUBLAS_CHECK(cublasSgemm(Caffe::cublas_handle(), CUBLAS_OP_N, CUBLAS_OP_T, n,
-                           m, k, &alpha, b, n, a, lda, &beta, c, n));
-}
-
-inline void columns_times_gpu(int m, int n, int k, double alpha,
-                              const double* a, int lda, const double* b,
-                              double* c) {
-  const double beta = 0;
-  CUBLAS_CHECK(cublasDgemm(Caffe::cublas_handle(), CUBLAS_OP_N, CUBLAS_OP_T, n,
-                           m, k, &alpha, b, n, a, lda, &beta, c, n));
-}
-
-// C = alpha A B^T of row-major matrices, C's rows lie ldc apart.
-inline void times_rows_gpu(int m, int n, int k, float alpha, const float* a,
-                           const float* b, int ldc, float* c) {
-  const float beta = 0;
-  CUBLAS_CHECK(cublasSgemm(Caffe::cublas_handle(), CUBLAS_OP_T, CUBLAS_OP_N, n,
-                           m, k, &alpha, b, k, a, k, &beta, c, ldc));
-}
-
-inline void times_rows_gpu(int m, int n, int k, double alpha, const double* a,
-                           const double* b, int ldc, double* c) {
-  const double beta = 0;
-  CUBLAS_CHECK(cublasDgemm(Caffe::cublas_handle(), CUBLAS_OP_T, CUBLAS_OP_N, n,
-                           m, k, &alpha, b, k, a, k, &beta, c, ldc));
-}
-
-// C = alpha A B + beta C of row-major matrices, A's rows lie lda apart.
-inline void times_gpu(int m, int n, int k, float alpha, const float* a, int lda,
-                      const float* b, float beta, float* c) {
-  CUBLAS_CHECK(cublasSgemm(Caffe::cublas_handle(), CUBLAS_OP_N, CUBLAS_OP_N, n,
-                           m, k, &alpha, b, n, a, lda, &beta, c, n));
-}
-
-inline void times_gpu(int m, int n, int k, double alpha, const double* a,
-                      int lda, const double* b, double beta, double* c) {
-  CUBLAS_CHECK(cublasDgemm(Caffe::cublas_handle(), CUBLAS_OP_N, CUBLAS_OP_N, n,
-                           m, k, &alpha, b, n, a, lda, &beta, c, n));
-}
-
 template <typename Dtype>
 const Dtype* MarginLayer<Dtype>::StripWeightsGpu(int begin, int end) {
   if (in_place()) {
     return this->blobs_[0]->gpu_data() + begin * static_cast<size_t>(K_);
   }
-  strip_weights_.Reshape(GpuWidth(), K_, 1, 1);
-  ScaleWeightsGpu(begin, end, strip_weights_.mutable_gpu_data());
+  if (!strip_is_all_) {
+    strip_weights_.Reshape(GpuWidth(), K_, 1, 1);
+    ScaleWeightsGpu(begin, end, strip_weights_.mutable_gpu_data());
+    strip_is_all_ = end - begin == classes_that_meet();
+  }
   return strip_weights_.gpu_data();
 }
 
@@ -67,8 +27,8 @@ template <typename Dtype>
 void MarginLayer<Dtype>::StripLogitsGpu(const Dtype* features,
                                         const Dtype* weights, int begin,
                                         int end, int stride, Dtype* logits) {
-  times_rows_gpu(M_, end - begin, K_, target_.scale, features, weights, stride,
-                 logits);
+  strided_gpu_gemm(CblasNoTrans, CblasTrans, M_, end - begin, K_, target_.scale,
+                   features, K_, weights, K_, Dtype(0), logits, stride);
 }
 
 template <typename Dtype>
@@ -76,21 +36,23 @@ void MarginLayer<Dtype>::StripFeatureGradientGpu(const Dtype* weights,
                                                  int begin, int end, int stride,
                                                  const Dtype* logits_diff,
                                                  Dtype* dx) {
-  times_gpu(M_, K_, end - begin, target_.scale, logits_diff, stride, weights,
-            Dtype(begin > 0), dx);
+  strided_gpu_gemm(CblasNoTrans, CblasNoTrans, M_, K_, end - begin,
+                   target_.scale, logits_diff, stride, weights, K_,
+                   Dtype(begin > 0), dx, K_);
 }
 
 template <typename Dtype>
-void MarginLayer<Dtype>::StartLabelCheck(const Blob<Dtype>& labels) {
+void MarginLayer<Dtype>::StartLabelCheck(const Blob<Dtype>& labels,
+                                         Blob<int>* targets, int* marks) {
   const bool on_host = labels.data()->head() != SyncedMemory::HEAD_AT_GPU;
   if (on_host) {
     ReadLabels(labels);  // a check that copies nothing
   }
-  targets_.Reshape(vector<int>(1, M_));
+  targets->Reshape(vector<int>(1, M_));
   bad_label_.Reshape(vector<int>(1, 2));
   caffe_metric::read_labels<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<1, kBlockThreads>>>(labels_, M_, labels.gpu_data(),
-                             targets_.mutable_gpu_data(),
+                             targets->mutable_gpu_data(), marks,
                              bad_label_.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
   if (!on_host) {
@@ -119,6 +81,7 @@ const Dtype* MarginLayer<Dtype>::FeaturesGpu(
 
 template <typename Dtype>
 void MarginLayer<Dtype>::BeginGpu(const Blob<Dtype>& features) {
+  strip_is_all_ = false;
   Dtype* unit_features = NULL;
   if (param_.normalize_features()) {
     unit_features_.Reshape(M_, K_, 1, 1);
@@ -166,8 +129,8 @@ Dtype* MarginLayer<Dtype>::WeightProductGpu(const Dtype* features,
       std::max(classes, strip_diff_.num_axes() == 4 ? strip_diff_.shape(0) : 0),
       K_, 1, 1);
   Dtype* diff = strip_diff_.mutable_gpu_data();
-  columns_times_gpu(classes, K_, M_, target_.scale, logits_diff, stride,
-                    features, diff);
+  strided_gpu_gemm(CblasTrans, CblasNoTrans, classes, K_, M_, target_.scale,
+                   logits_diff, stride, features, K_, Dtype(0), diff, K_);
   if (!param_.normalize_weights()) {
     caffe_metric::add_length_gradient<Dtype>
         // NOLINT_NEXT_LINE(whitespace/operators)

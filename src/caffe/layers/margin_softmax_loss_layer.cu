@@ -6,7 +6,6 @@
 #include "caffe_metric/class_sampling.cuh"
 #include "caffe_metric/class_sampling.hpp"
 #include "caffe_metric/margin_softmax.cuh"
-#include "caffe_metric/report.cuh"
 
 namespace caffe {
 
@@ -16,14 +15,16 @@ using caffe_metric::SoftmaxRow;
 template <typename Dtype>
 void MarginSoftmaxLossLayer<Dtype>::SampleGpu(const Blob<Dtype>& labels) {
   this->rows_.clear();
-  if (softmax_.sample_rate() == 1 || !this->train()) {
-    return;
-  }
+  const bool all = softmax_.sample_rate() == 1 || !this->train();
   const int count =
-      caffe_metric::sampled_count(softmax_.sample_rate(), this->C_);
+      all ? 0 : caffe_metric::sampled_count(softmax_.sample_rate(), this->C_);
   if (count >= this->M_) {
     this->rows_.resize(count);  // rows_gpu_ knows which
-    DrawClassesGpu(count);
+    DrawClassesGpu(labels, count);
+    return;
+  }
+  this->StartLabelCheck(labels, &this->targets_, NULL);
+  if (all) {
     return;
   }
   // How many meet, the labels alone tell: the host needs them.
@@ -38,41 +39,36 @@ void MarginSoftmaxLossLayer<Dtype>::SampleGpu(const Blob<Dtype>& labels) {
 }
 
 template <typename Dtype>
-void MarginSoftmaxLossLayer<Dtype>::DrawClassesGpu(int count) {
-  using caffe_metric::DrawLimit;
-  using caffe_metric::kDigits;
+void MarginSoftmaxLossLayer<Dtype>::DrawClassesGpu(const Blob<Dtype>& labels,
+                                                   int count) {
+  using caffe_metric::kDrawBins;
   using caffe_metric::kSamplingBlocks;
   const int C = this->C_;
   const int blocks =
       std::min(kSamplingBlocks, (C + kBlockThreads - 1) / kBlockThreads);
   const uint64_t stream = caffe_metric::stream_of(this->key_, 1, 0);
   this->rows_gpu_.Reshape(vector<int>(1, count));
+  this->targets_.Reshape(vector<int>(1, this->M_));
   marks_.Reshape(vector<int>(1, C));
-  sampling_counts_.Reshape(vector<int>(1, kDigits + kSamplingBlocks));
-  draw_limit_.Reshape(vector<int>(1, sizeof(DrawLimit) / sizeof(double)));
+  edge_.Reshape(vector<int>(1, C));
+  sampling_counts_.Reshape(vector<int>(1, kDrawBins + 1 + kSamplingBlocks));
   int* marks = marks_.mutable_gpu_data();
   int* histogram = sampling_counts_.mutable_gpu_data();
-  int* counts = histogram + kDigits;
-  DrawLimit* limit =
-      reinterpret_cast<DrawLimit*>(draw_limit_.mutable_gpu_data());
+  int* edge_size = histogram + kDrawBins;
+  int* counts = edge_size + 1;
   caffe_gpu_memset(C * sizeof(int), 0, marks);
-  caffe_gpu_memset(kDigits * sizeof(int), 0, histogram);
-  caffe_metric::mark_classes  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<1, kBlockThreads>>>(this->M_, this->targets_.gpu_data(), marks);
-  for (int shift = 56; shift >= 0; shift -= 8) {
-    caffe_metric::count_digits  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<blocks, kBlockThreads>>>(stream, C, shift, marks, limit, histogram);
-    caffe_metric::choose_digit  // NOLINT_NEXT_LINE(whitespace/operators)
-        <<<1, kBlockThreads>>>(C, count, shift, histogram, limit);
-  }
+  caffe_gpu_memset((kDrawBins + 1) * sizeof(int), 0, histogram);
+  this->StartLabelCheck(labels, &batch_targets_, marks);
+  caffe_metric::count_draws  // NOLINT_NEXT_LINE(whitespace/operators)
+      <<<blocks, kBlockThreads>>>(stream, C, marks, histogram);
   caffe_metric::count_classes  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<blocks, kBlockThreads>>>(stream, C, marks, limit, counts);
+      <<<blocks, kBlockThreads>>>(stream, C, count, marks, histogram, edge_size,
+                                  edge_.mutable_gpu_data(), counts);
   caffe_metric::list_classes  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<blocks, kBlockThreads>>>(stream, C, limit, counts, marks,
-                                  this->rows_gpu_.mutable_gpu_data());
-  caffe_metric::place_targets  // NOLINT_NEXT_LINE(whitespace/operators)
-      <<<1, kBlockThreads>>>(this->M_, marks,
-                             this->targets_.mutable_gpu_data());
+      <<<blocks, kBlockThreads>>>(
+          stream, C, count, this->M_, marks, histogram, edge_.gpu_data(),
+          counts, batch_targets_.gpu_data(), this->rows_gpu_.mutable_gpu_data(),
+          this->targets_.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
 }
 
@@ -91,7 +87,6 @@ void MarginSoftmaxLossLayer<Dtype>::Forward_gpu(
     const vector<Blob<Dtype>*>& bottom, const vector<Blob<Dtype>*>& top) {
   const int M = this->M_;
   this->EndLabelCheck();
-  this->StartLabelCheck(*bottom[1]);
   this->UpdateLambda();
   SampleGpu(*bottom[1]);
   this->BeginGpu(*bottom[0]);
@@ -135,16 +130,15 @@ void MarginSoftmaxLossLayer<Dtype>::Forward_gpu(
             target_logits_gpu_.mutable_gpu_data(), of_pieces);
     CUDA_POST_KERNEL_CHECK;
   }
+  arrived_.Reshape(vector<int>(1, 1));
   caffe_metric::finish_rows<Dtype>  // NOLINT_NEXT_LINE(whitespace/operators)
       <<<M, kBlockThreads>>>(
           this->target_.rule, this->target_.margin && this->param_.semihard(),
           softmax_.label_smoothing(), classes, pieces, of_pieces,
           this->targets_.gpu_data(), this->norms_.gpu_data(),
           plain_targets_gpu_.gpu_data(), target_logits_gpu_.gpu_data(), states,
-          this->keep_.mutable_gpu_data(), row_reports_.mutable_gpu_data());
-  const caffe_metric::ReportParts report = {
-      {{row_reports_.gpu_data(), M, 4, 0}}, 1};
-  caffe_metric::launch_sum_columns(report, sums_.mutable_gpu_data());
+          this->keep_.mutable_gpu_data(), row_reports_.mutable_gpu_data(),
+          arrived_.mutable_gpu_data(), sums_.mutable_gpu_data());
   CUDA_POST_KERNEL_CHECK;
   const double* sums = sums_.cpu_data();
   valid_ = static_cast<int>(sums[2]);
@@ -229,6 +223,7 @@ void MarginSoftmaxLossLayer<Dtype>::StripGradientGpu(const Dtype* features,
           weights, diff, this->blobs_[0]->mutable_gpu_data() + offset,
           momentum->mutable_gpu_data() + offset);
   CUDA_POST_KERNEL_CHECK;
+  this->strip_is_all_ = false;  // they have moved
 }
 
 INSTANTIATE_LAYER_GPU_FUNCS(MarginSoftmaxLossLayer);

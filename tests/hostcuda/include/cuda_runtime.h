@@ -53,7 +53,8 @@ inline int __shfl_up_sync(unsigned mask, int value, unsigned delta) {
   return hostcuda::Shuffle(value, -static_cast<int>(delta));
 }
 
-// Threads run one at a time, so plain statements are atomic.
+// Threads run one at a time, so plain statements are atomic, and seen by all.
+inline void __threadfence() {}
 template <typename T>
 T atomicAdd(T* address, T value) {
   const T old = *address;
@@ -98,6 +99,7 @@ enum cudaError_t {
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
+  cudaErrorInsufficientDriver = 35,
   cudaErrorInvalidDevice = 101
 };
 enum cudaMemcpyKind {
@@ -147,6 +149,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes,
 cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaDriverGetVersion(int* version);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute,
                                    int device);
