@@ -103,12 +103,15 @@ inline void add_sweeps(int rows, int dim, vector<Case>* cases) {
   cases->push_back(center);
 }
 
-// The Gram matrix is read, the weights of the second product are written, which
-// makes the gradient in the forward; the backward multiplies it by the loss's.
-inline void set_pair_least(Case* c) {
+// The forward makes the gradient by a second product. A pair's weight in it
+// takes what all rows of both its anchors come to, so that the Gram matrix is
+// read before the first weight is known, and once more for the weights, which
+// are written. The backward reads the product and writes the gradient; unit
+// rows are read, too, along which there is none.
+inline void set_pair_least(bool of_unit_rows, Case* c) {
   set_products(2, 0, c);
-  set_least(2 * c->rows_times_rows() + c->rows_times_dim(),
-            2 * c->rows_times_dim(), c);
+  set_least(3 * c->rows_times_rows() + c->rows_times_dim(),
+            (of_unit_rows ? 3 : 2) * c->rows_times_dim(), c);
 }
 
 // Losses in which each row of a batch meets the others.
@@ -121,7 +124,7 @@ inline void add_pairs(int rows, int dim, vector<Case>* cases) {
                            minings[m] + " }",
                        rows, dim, 4);
     c.selects = m > 0;
-    set_pair_least(&c);
+    set_pair_least(false, &c);
     cases->push_back(c);
   }
   Case rank = make_case("RankHardLoss",
@@ -145,7 +148,7 @@ inline void add_pairs(int rows, int dim, vector<Case>* cases) {
     Case c = make_case(losses[l][0],
                        string("type: '") + losses[l][0] + "' " + losses[l][1],
                        rows, dim, 4);
-    set_pair_least(&c);
+    set_pair_least(true, &c);
     cases->push_back(c);
   }
   const int proxies = (rows + 3) / 4;
@@ -155,9 +158,12 @@ inline void add_pairs(int rows, int dim, vector<Case>* cases) {
                              std::to_string(proxies) +
                              " proxy_filler { type: 'gaussian' std: 0.1 } }",
                          rows, dim, 4);
-  set_products(3. / 4, 0, &proxy);  // N x C, and the gradients by both
+  // N x C, and the gradients by both. Proxies are the only anchors: weights are
+  // written as soon as a proxy has seen its row. The backward reads unit rows
+  // and products of both, and the proxies' diff.
+  set_products(3. / 4, 0, &proxy);
   set_least(proxy.rows_times_rows() / 2 + 1.25 * proxy.rows_times_dim(),
-            2.75 * proxy.rows_times_dim(), &proxy);
+            4 * proxy.rows_times_dim(), &proxy);
   cases->push_back(proxy);
 }
 
@@ -191,7 +197,9 @@ inline void add_classes(int rows, int dim, int classes, vector<Case>* cases) {
     const double part = w == 2 ? 0.1 : 1;
     const double logits = static_cast<double>(rows) * classes;
     set_products(part, part * (w == 1 ? 3 : 2), &c);
-    set_least(part * (weights + 2 * logits) + c.rows_times_dim(),
+    // Drawn weights are written once more, in one piece for the products.
+    const double gathered = w == 2 ? weights : 0;
+    set_least(part * (weights + gathered + 2 * logits) + c.rows_times_dim(),
               part * (3 * weights + 2 * logits) + 3 * c.rows_times_dim(), &c);
     cases->push_back(c);
   }

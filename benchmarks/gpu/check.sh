@@ -39,33 +39,53 @@ fail() {
 
 # --- Libraries ----------------------------------------------------------------
 
+[ "$(uname -sm)" = 'Linux x86_64' ] || fail "this is $(uname -sm), the programs are for Linux x86_64"
+# getconf knows no such thing where the C library is another.
+glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | sed 's/^glibc 2\.//; s/\..*//')
+[ "${glibc:-0}" -ge 36 ] ||
+  fail "this needs glibc 2.36 or newer (Debian 12), here is ${glibc:+glibc 2.}${glibc:-another C library}"
+
 # Where toolkits, distributions and pip put them.
 folders() {
   printf '%s\n' "$top/cuda" "${CUDA_HOME:-/nowhere}/lib64" "${CUDA_PATH:-/nowhere}/lib64"
-  ls -d /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib /opt/cuda*/lib64 \
-    /usr/lib/*-linux-gnu /usr/lib64 2>/dev/null
+  ls -d "$top"/cuda/nvidia/*/lib /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib \
+    /opt/cuda*/lib64 /usr/lib/*-linux-gnu /usr/lib64 2>/dev/null
   for site in "${VIRTUAL_ENV:-/nowhere}" "${CONDA_PREFIX:-/nowhere}" "${HOME:-/nowhere}/.local" \
     /usr/local /usr /opt/*; do
     ls -d "$site"/lib/python3*/*-packages/nvidia/*/lib 2>/dev/null
   done
+  # What the loader knows.
+  { ldconfig -p || /sbin/ldconfig -p; } 2>/dev/null | sed -n 's|.*libcu.* => \(.*\)/[^/]*$|\1|p'
+}
+
+# The first of the folders, which stand a line each, that has a file.
+folder_of() { # FILE
+  while IFS= read -r folder; do
+    [ ! -e "$folder/$1" ] || { printf '%s\n' "$folder" && break; }
+  done
 }
 
 path=$top/lib
+known=$(folders)
+missing=''
 while read -r library; do
-  found=
-  for folder in $(folders); do
-    [ ! -e "$folder/$library" ] || { found=$folder && break; }
-  done
-  [ -n "$found" ] || fail "$library of CUDA 13 was not found: install a toolkit, or
-  python3 -m pip install --no-deps --target cuda-wheels nvidia-cublas==13.* nvidia-curand
-  and put its libraries into $top/cuda"
+  found=$(printf '%s\n' "$known" | folder_of "$library")
   case :$path: in
-    *":$found:"*) ;;
+    *":${found:-$top/lib}:"*) ;;
     *) path=$path:$found ;;
   esac
+  [ -n "$found" ] || missing="$missing${missing:+, }$library"
 done <needs
-LD_LIBRARY_PATH=$path${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-export LD_LIBRARY_PATH
+[ -z "$missing" ] || fail "$missing of CUDA 13 not found: install a toolkit, or
+  python3 -m pip install --no-deps --target '$top/cuda' 'nvidia-cublas==13.*' \\
+    'nvidia-curand==10.4.*' 'nvidia-cuda-runtime==13.*'"
+
+# One of the bundle's programs: the system's own are to keep the system's libraries.
+program() { # NAME ARGUMENT...
+  name=$1
+  shift
+  LD_LIBRARY_PATH=$path${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "bin/$name" "$@"
+}
 
 # --- The checks ---------------------------------------------------------------
 
@@ -83,30 +103,31 @@ shown() { # LOG COMMAND...
 }
 
 rm -f "$out"/*.failed "$out"/*.json "$out"/bits.*
-bin/gpu_device "$out/device.json" || fail 'no GPU to check'
+program gpu_device "$out/device.json" || fail 'no GPU to check'
 
 echo
 echo 'gtests on the GPU'
-bin/test.testbin --gtest_filter="$tests" >"$out/tests.log" 2>&1
+program test.testbin --gtest_filter="$tests" >"$out/tests.log" 2>&1
 status=$?
 passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) tests*\.$/\1/p' "$out/tests.log")
 failed=$(grep -c '^\[  FAILED  \] .*/\?.*(.* ms)' "$out/tests.log")
 # Twice: another run has to write the same hashes of all numbers.
 for run in 1 2; do
-  METRIC_BITS=$out/bits.$run bin/test.testbin --gtest_filter='GpuParity*' \
+  METRIC_BITS=$out/bits.$run program test.testbin --gtest_filter='GpuParity*' \
     >"$out/parity-tests.log" 2>&1 || status=1
 done
 bits=other
 [ ! -s "$out/bits.1" ] || ! cmp -s "$out/bits.1" "$out/bits.2" || bits=same
 [ "$bits" = same ] || status=1
 [ "${passed:-0}" -gt 0 ] || status=1
-[ "$status" -eq 0 ] || grep -E '^\[  FAILED  \]|Failure' "$out/tests.log" | head -20
+[ "$status" -eq 0 ] || grep -E '^\[  FAILED  \]|Failure' "$out/tests.log" | head -20 | grep . ||
+  tail -n 3 "$out/tests.log"
 echo "${passed:-0} passed, $failed failed; the bits of a second run: $bits"
 verdict gtests "$status"
 
 echo
 # shellcheck disable=SC2086  # nothing, or one word
-shown parity bin/gpu_parity $few "$out/parity.json"
+shown parity program gpu_parity $few "$out/parity.json"
 verdict parity $?
 
 # --- Trainings ----------------------------------------------------------------
@@ -122,7 +143,7 @@ snapshot_prefix: "$out/$1-$2"
 solver_mode: $2
 END
   began=$(date +%s)
-  GLOG_logtostderr=1 bin/caffe train --solver="$out/$1-$2.prototxt" >"$out/$1-$2.log" 2>&1 ||
+  GLOG_logtostderr=1 program caffe train --solver="$out/$1-$2.prototxt" >"$out/$1-$2.log" 2>&1 ||
     return 1
   echo $(($(date +%s) - began)) >"$out/$1-$2.seconds"
   sed -n 's/.*Iteration [0-9]* .*loss = \([^ ]*\).*/\1/p' "$out/$1-$2.log" >"$out/$1-$2.losses"
@@ -172,7 +193,7 @@ done
 
 echo
 # shellcheck disable=SC2086
-shown times bin/gpu_times $few "$out/times.json"
+shown times program gpu_times $few "$out/times.json"
 verdict times $?
 
 # --- The report ---------------------------------------------------------------
@@ -184,9 +205,8 @@ verdict times $?
   printf ', "tests": {"passed": %d, "failed": %d, "same_bits": %s},\n"parity": ' \
     "${passed:-0}" "$failed" "$([ $bits = same ] && echo true || echo false)"
   cat "$out/parity.json" 2>/dev/null || echo null
-  printf ', "training": ['
-  cat "$out/01_triplet.json" && printf ', ' && cat "$out/02_rank_hard.json" && printf ', ' &&
-    cat "$out/03_margin.json"
+  printf ', "training": [%s' "$(cat "$out/01_triplet.json")"
+  printf ',\n%s' "$(cat "$out/02_rank_hard.json")" "$(cat "$out/03_margin.json")"
   printf '], "times": '
   cat "$out/times.json" 2>/dev/null || echo null
   printf ', "good": %s}\n' "$([ -z "$wrong" ] && echo true || echo false)"

@@ -12,6 +12,7 @@
 
 #include "caffe/caffe.hpp"
 #include "layer_run.hpp"
+#include "program.hpp"
 
 namespace gpu_bench {
 
@@ -115,9 +116,8 @@ int main(int argc, char** argv) {
       path = argv[i];
     }
   }
-  FILE* json = path ? fopen(path, "w") : NULL;
-  if (path && !json) {
-    fprintf(stderr, "cannot write %s\n", path);
+  JsonRows json(path);
+  if (!json.Start("[", "]\n")) {
     return 1;
   }
   printf("%-36s %9s %9s %10s %8s\n", "GPU against CPU", "error", "signs",
@@ -131,20 +131,13 @@ int main(int argc, char** argv) {
            v.exact_error, v.selections ? "same" : "OTHER",
            v.repeats ? "same" : "OTHER", v.good() ? "" : "  <- wrong");
     fflush(stdout);
-    if (json) {
-      fprintf(json,
-              "%s{\"layer\": \"%s\", \"rows\": %d, \"dimension\": %d, "
-              "\"error\": %.3g, \"exact_error\": %.3g, \"selections\": %s, "
-              "\"repeats\": %s, \"good\": %s}",
-              i ? ",\n" : "[", cases[i].name.c_str(), cases[i].rows,
-              cases[i].dim, v.error, v.exact_error,
-              v.selections ? "true" : "false", v.repeats ? "true" : "false",
-              v.good() ? "true" : "false");
-    }
-  }
-  if (json) {
-    fprintf(json, "]\n");
-    fclose(json);
+    json.Add(
+        formatted("{\"layer\": \"%s\", \"rows\": %d, \"dimension\": %d, "
+                  "\"error\": %.3g, \"exact_error\": %.3g, \"selections\": %s, "
+                  "\"repeats\": %s, \"good\": %s}",
+                  cases[i].name.c_str(), cases[i].rows, cases[i].dim, v.error,
+                  v.exact_error, v.selections ? "true" : "false",
+                  v.repeats ? "true" : "false", v.good() ? "true" : "false"));
   }
   return wrong > 0 ? 1 : 0;
 }
@@ -152,8 +145,5 @@ int main(int argc, char** argv) {
 }  // namespace gpu_bench
 
 int main(int argc, char** argv) {
-  FLAGS_minloglevel = 2;
-  FLAGS_logtostderr = true;
-  google::InitGoogleLogging(argv[0]);
-  return gpu_bench::main(argc, argv);
+  return gpu_bench::run_quietly(argc, argv, gpu_bench::main);
 }

@@ -15,6 +15,7 @@
 #include "caffe/util/benchmark.hpp"
 #include "caffe/util/math_functions.hpp"
 #include "layer_run.hpp"
+#include "program.hpp"
 
 namespace gpu_bench {
 
@@ -157,11 +158,7 @@ int main(int argc, char** argv) {
       path = argv[i];
     }
   }
-  FILE* json = path ? fopen(path, "w") : NULL;
-  if (path && !json) {
-    fprintf(stderr, "cannot write %s\n", path);
-    return 1;
-  }
+  JsonRows json(path);
   caffe::Caffe::set_mode(caffe::Caffe::GPU);
   cudaDeviceProp device;
   CUDA_CHECK(cudaGetDeviceProperties(&device, 0));
@@ -171,10 +168,11 @@ int main(int argc, char** argv) {
          copied / 1e9);
   printf("%-42s %6s %5s %8s %9s %9s %19s %9s %6s %5s\n", "milliseconds", "N",
          "D", "C", "forward", "backward", "beside", "time", "ratio", "rate");
-  if (json) {
-    fprintf(json, "{\"copy_bytes_per_second\": %.4g,\n \"layers\": [", copied);
+  const string head =
+      formatted("{\"copy_bytes_per_second\": %.4g, \"layers\": [", copied);
+  if (!json.Start(head, "]}\n")) {
+    return 1;
   }
-  bool first = true;
   const vector<Case> cases = all_cases(small);
   for (size_t i = 0; i < cases.size(); ++i) {
     const Case& c = cases[i];
@@ -191,21 +189,13 @@ int main(int argc, char** argv) {
            c.name.c_str(), c.rows, c.dim, c.outputs, t.forward, t.backward,
            rival_name(c), t.rival, all / t.rival, 100 * t.rate / copied);
     fflush(stdout);
-    if (json) {
-      fprintf(json,
-              "%s{\"layer\": \"%s\", \"rows\": %d, \"dimension\": %d, "
-              "\"outputs\": %d, \"forward_ms\": %.6g, \"backward_ms\": %.6g, "
-              "\"product_ms\": %.6g, \"beside\": \"%s\", \"beside_ms\": %.6g, "
-              "\"least_bytes\": %.6g, \"bytes_per_second\": %.6g}",
-              first ? "" : ",\n  ", c.name.c_str(), c.rows, c.dim, c.outputs,
-              t.forward, t.backward, t.product, rival_name(c), t.rival,
-              4 * c.least_of_both(), t.rate);
-    }
-    first = false;
-  }
-  if (json) {
-    fprintf(json, "]}\n");
-    fclose(json);
+    json.Add(formatted(
+        "{\"layer\": \"%s\", \"rows\": %d, \"dimension\": %d, "
+        "\"outputs\": %d, \"forward_ms\": %.6g, \"backward_ms\": %.6g, "
+        "\"product_ms\": %.6g, \"beside\": \"%s\", \"beside_ms\": %.6g, "
+        "\"least_bytes\": %.6g, \"bytes_per_second\": %.6g}",
+        c.name.c_str(), c.rows, c.dim, c.outputs, t.forward, t.backward,
+        t.product, rival_name(c), t.rival, 4 * c.least_of_both(), t.rate));
   }
   return 0;
 }
@@ -213,8 +203,5 @@ int main(int argc, char** argv) {
 }  // namespace gpu_bench
 
 int main(int argc, char** argv) {
-  FLAGS_minloglevel = 2;
-  FLAGS_logtostderr = true;
-  google::InitGoogleLogging(argv[0]);
-  return gpu_bench::main(argc, argv);
+  return gpu_bench::run_quietly(argc, argv, gpu_bench::main);
 }

@@ -35,9 +35,10 @@ def bundle(tmp_path_factory):
     return folder / "gpu-bundle"
 
 
-def check(bundle, out, *arguments):
+def check(bundle, out, *arguments, **variables):
     """check.sh with nothing of this project around it."""
     environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "OPENBLAS_NUM_THREADS": "1"}
+    environment.update(variables)
     return subprocess.run(
         [bundle / "check.sh", "--few", "--steps", "6", "--tests", TESTS, "-o", out, *arguments],
         env=environment,
@@ -104,7 +105,8 @@ def test_nothing_of_this_machine_is_needed_but_glibc(bundle):
 FAULTS = {
     "test.testbin": ("gtests", 'echo "[  FAILED  ] Norm.Test (1 ms)"; exit 1'),
     "gpu_parity": ("parity", 'echo "Norm 3e-1 <- wrong"; echo "[]" >"$2"; exit 1'),
-    "gpu_times": ("times", "exit 139"),
+    # It ends in the middle: what it has found is there.
+    "gpu_times": ("times", '"$0.true" "$@" & sleep 1; kill -9 $!; wait $!; exit 137'),
     # A GPU that learns something else.
     "caffe": (
         "01_triplet, 02_rank_hard, 03_margin",
@@ -129,16 +131,33 @@ def test_a_fault_is_told_by_the_exit_status(bundle, tmp_path, program):
         os.rename(original, path)
     assert done.returncode == 1
     assert f"WRONG: {wrong}." in done.stdout
-    assert json.loads((tmp_path / "results" / "check.json").read_text())["good"] is False
+    found = json.loads((tmp_path / "results" / "check.json").read_text())
+    assert found["good"] is False
+    if program == "gpu_times":
+        assert 0 < len(found["times"]["layers"]) < len(suite.NATIVE) + 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("driver", "message"),
+    [
+        ("0", "no driver of CUDA is installed here"),
+        ("8000", "the driver is too old: it knows CUDA 8.0, and CUDA 9.0 is needed"),
+    ],
+)
+def test_without_a_driver_it_says_so(bundle, tmp_path, driver, message):
+    done = check(bundle, tmp_path, HOSTCUDA_DRIVER=driver)
+    assert done.returncode == 1
+    assert done.stderr == f"{message}\ncheck: no GPU to check\n"
 
 
 @pytest.mark.slow
 def test_without_cudas_libraries_it_says_what_to_install(bundle, tmp_path):
     needs = bundle / "needs"
-    needs.write_text("libcublas.so.99\n")
+    needs.write_text("libcublas.so.99\nlibcurand.so.98\n")
     try:
         done = check(bundle, tmp_path)
     finally:
         needs.write_text("")
     assert done.returncode == 1
-    assert "libcublas.so.99 of CUDA 13 was not found" in done.stderr
+    assert "libcublas.so.99, libcurand.so.98 of CUDA 13 not found" in done.stderr

@@ -1,6 +1,7 @@
 #include "cuda_runtime.h"
 
 #include <chrono>
+#include <cstdlib>
 
 namespace hostcuda {
 int LastError(bool reset);  // launch.cpp
@@ -73,6 +74,9 @@ cudaError_t Copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
     ++hostcuda::counters.to_device;
     hostcuda::counters.to_device_bytes += bytes;
     hostcuda::Trace("copy to device %zu bytes", bytes);
+  } else if (found == cudaMemcpyDeviceToDevice) {
+    hostcuda::counters.moved_bytes += 2 * bytes;
+    hostcuda::Trace("copy on the device %zu bytes", bytes);
   }
   return cudaSuccess;
 }
@@ -92,6 +96,7 @@ cudaError_t cudaMemset(void* device, int byte, size_t bytes) {
   if (!hostcuda::IsDeviceMemory(device, bytes)) return cudaErrorInvalidValue;
   memset(hostcuda::OpenBytes(device, bytes, "cudaMemset"), byte, bytes);
   ++hostcuda::counters.sets;
+  hostcuda::counters.moved_bytes += bytes;
   hostcuda::Trace("memset %zu bytes", bytes);
   return cudaSuccess;
 }
@@ -119,9 +124,18 @@ cudaError_t cudaSetDevice(int device) {
   return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
 }
 
-cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+// HOSTCUDA_DRIVER stands in for a driver of another version, or none: 0.
+cudaError_t cudaDriverGetVersion(int* version) {
+  const char* const text = getenv("HOSTCUDA_DRIVER");
+  *version = text ? atoi(text) : CUDART_VERSION;
   return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  int driver;
+  cudaDriverGetVersion(&driver);
+  *count = driver < CUDART_VERSION ? 0 : 1;
+  return *count ? cudaSuccess : cudaErrorInsufficientDriver;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
@@ -200,6 +214,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "out of memory";
     case cudaErrorInvalidConfiguration:
       return "invalid configuration argument";
+    case cudaErrorInsufficientDriver:
+      return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
   }

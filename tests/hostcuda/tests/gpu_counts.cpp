@@ -12,6 +12,7 @@
 
 #include "caffe/caffe.hpp"
 #include "layer_run.hpp"
+#include "program.hpp"
 
 namespace gpu_bench {
 
@@ -62,8 +63,5 @@ int main(int argc, char** argv) {
 }  // namespace gpu_bench
 
 int main(int argc, char** argv) {
-  FLAGS_minloglevel = 2;
-  FLAGS_logtostderr = true;
-  google::InitGoogleLogging(argv[0]);
-  return gpu_bench::main(argc, argv);
+  return gpu_bench::run_quietly(argc, argv, gpu_bench::main);
 }

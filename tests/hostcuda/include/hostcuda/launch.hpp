@@ -61,7 +61,8 @@ struct Counters {
   uint64_t to_host_bytes;
   uint64_t to_device_bytes;
   uint64_t sets;         // cudaMemset
-  uint64_t moved_bytes;  // that kernels read and wrote, while CountBytes(true)
+  uint64_t moved_bytes;  // read and written on the device: by copies and sets,
+                         // and while CountBytes(true) by kernels
 };
 extern Counters counters;
 
