@@ -27,7 +27,7 @@ find_program(CCACHE ccache)
 
 # Caffe's own option compiles only these tests.
 file(GLOB gtest_files CONFIGURE_DEPENDS
-  "${PROJECT_SOURCE_DIR}/tests/cpp/test_*_layer.cpp")
+  "${PROJECT_SOURCE_DIR}/tests/cpp/test_*.cpp")
 list(TRANSFORM gtest_files REPLACE ".*/test_(.*)\\.cpp" "\\1")
 list(JOIN gtest_files "," GTEST_NAMES)
 

@@ -151,7 +151,9 @@ string Warnings(const LayerSpec& spec, int forwards) {
 TYPED_TEST(MarginInnerProductLayerStateTest, TestWarnings) {
   typedef typename TypeParam::Dtype Dtype;
   const bool to_stderr = FLAGS_logtostderr;
+  const int least = FLAGS_minloglevel;
   FLAGS_logtostderr = true;
+  FLAGS_minloglevel = 0;
   const string frozen = "param { lr_mult: 0 }";
   const string both = frozen + " param { lr_mult: 0 }";
   const string triplet = "triplet: true";
@@ -181,6 +183,7 @@ TYPED_TEST(MarginInnerProductLayerStateTest, TestWarnings) {
       Warnings<Dtype>(Spec("012", 3, 3, anneals + "true", "phase: TEST"), 0)
           .find("lambda stays"));
   FLAGS_logtostderr = to_stderr;
+  FLAGS_minloglevel = least;
 }
 
 TYPED_TEST(MarginInnerProductLayerStateTest, TestTripletOverwritesWeights) {

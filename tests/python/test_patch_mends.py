@@ -153,6 +153,16 @@ BROKEN = {
             'include("cmake/External/glog.cmake")\r\nadd_definitions(-DGLOG_USE_GLOG_EXPORT)\r\n',
         )
     ],
+    "cuda13-kernel-stubs": [
+        (
+            "cmake/Cuda.cmake",
+            "list(APPEND CUDA_NVCC_FLAGS ${NVCC_FLAGS_EXTRA})\nmessage()\n",
+            "list(APPEND CUDA_NVCC_FLAGS ${NVCC_FLAGS_EXTRA})\n"
+            "if(NOT CUDA_VERSION VERSION_LESS 13.0)\n"
+            "  list(APPEND CUDA_NVCC_FLAGS -static-global-template-stub=false)\n"
+            "endif()\nmessage()\n",
+        )
+    ],
     "skimage-as-gray": [
         (
             "python/caffe/io.py",

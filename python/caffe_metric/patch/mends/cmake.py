@@ -23,6 +23,10 @@ _PYTHON_2 = re.compile(r"\bset\s*\(\s*python_version\s+\"?(2)(?:\.\d)?\"?\s+CACH
 _PROJECT = re.compile(r"\bproject\s*\(\s*Caffe\b[^()]*\)", re.IGNORECASE)
 _GLOG = re.compile(r"\binclude\s*\(\s*\"?cmake/External/glog\.cmake\"?\s*\)()", re.IGNORECASE)
 
+_NVCC_FLAGS = re.compile(
+    r"\blist\s*\(\s*APPEND\s+CUDA_NVCC_FLAGS\s+\$\{NVCC_FLAGS_EXTRA\}\s*\)", re.IGNORECASE
+)
+
 
 def minimum_version(text: str) -> list[Edit]:
     """CMake 4 takes a range that ends at 3.5 or later; 3.10 keeps it from warning, too."""
@@ -69,6 +73,21 @@ def glog_export(text: str) -> list[Edit]:
         return []
     line = newline_of(text) + "add_definitions(-DGLOG_USE_GLOG_EXPORT)"
     return [replace_group(match, 1, line) for match in _GLOG.finditer(blank_hash_comments(text))]
+
+
+def kernel_stubs(text: str) -> list[Edit]:
+    """Caffe's tests launch kernel templates of its library."""
+    if "static-global-template-stub" in text:
+        return []
+    newline = newline_of(text)
+    lines = (
+        "",
+        "if(NOT CUDA_VERSION VERSION_LESS 13.0)",
+        "  list(APPEND CUDA_NVCC_FLAGS -static-global-template-stub=false)",
+        "endif()",
+    )
+    found = _NVCC_FLAGS.finditer(blank_hash_comments(text))
+    return [Edit(match.end(), match.end(), newline.join(lines)) for match in found]
 
 
 def cxx_11(text: str) -> list[Edit]:
@@ -128,5 +147,11 @@ MENDS = (
         "glog 0.7's headers want GLOG_USE_GLOG_EXPORT; older ones do not mind it",
         CMAKE,
         glog_export,
+    ),
+    Mend(
+        "cuda13-kernel-stubs",
+        "CUDA 13 keeps kernel templates to their files; Caffe's tests launch them from others",
+        CMAKE,
+        kernel_stubs,
     ),
 )
