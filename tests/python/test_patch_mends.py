@@ -159,7 +159,8 @@ BROKEN = {
             "list(APPEND CUDA_NVCC_FLAGS ${NVCC_FLAGS_EXTRA})\nmessage()\n",
             "list(APPEND CUDA_NVCC_FLAGS ${NVCC_FLAGS_EXTRA})\n"
             "if(NOT CUDA_VERSION VERSION_LESS 13.0)\n"
-            "  list(APPEND CUDA_NVCC_FLAGS -static-global-template-stub=false)\n"
+            "  list(APPEND CUDA_NVCC_FLAGS -static-global-template-stub=false\n"
+            "    -device-entity-has-hidden-visibility=false)\n"
             "endif()\nmessage()\n",
         )
     ],

@@ -83,7 +83,8 @@ def kernel_stubs(text: str) -> list[Edit]:
     lines = (
         "",
         "if(NOT CUDA_VERSION VERSION_LESS 13.0)",
-        "  list(APPEND CUDA_NVCC_FLAGS -static-global-template-stub=false)",
+        "  list(APPEND CUDA_NVCC_FLAGS -static-global-template-stub=false",
+        "    -device-entity-has-hidden-visibility=false)",
         "endif()",
     )
     found = _NVCC_FLAGS.finditer(blank_hash_comments(text))
