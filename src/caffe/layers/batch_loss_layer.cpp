@@ -217,7 +217,7 @@ void BatchLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
 }
 
 #ifdef CPU_ONLY
-STUB_GPU(BatchLossLayer);
+STUB_GPU(BatchLossLayer)
 #endif
 
 INSTANTIATE_CLASS(BatchLossLayer);

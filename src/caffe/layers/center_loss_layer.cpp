@@ -124,7 +124,7 @@ void CenterLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
 }
 
 #ifdef CPU_ONLY
-STUB_GPU(CenterLossLayer);
+STUB_GPU(CenterLossLayer)
 #endif
 
 INSTANTIATE_CLASS(CenterLossLayer);

@@ -77,7 +77,7 @@ void MarginInnerProductLayer<Dtype>::Backward_cpu(
 }
 
 #ifdef CPU_ONLY
-STUB_GPU(MarginInnerProductLayer);
+STUB_GPU(MarginInnerProductLayer)
 #endif
 
 INSTANTIATE_CLASS(MarginInnerProductLayer);

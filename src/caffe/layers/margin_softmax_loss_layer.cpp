@@ -218,7 +218,7 @@ void MarginSoftmaxLossLayer<Dtype>::FinishWeightGradient(int j,
 }
 
 #ifdef CPU_ONLY
-STUB_GPU(MarginSoftmaxLossLayer);
+STUB_GPU(MarginSoftmaxLossLayer)
 #endif
 
 INSTANTIATE_CLASS(MarginSoftmaxLossLayer);

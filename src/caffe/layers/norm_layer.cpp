@@ -68,7 +68,7 @@ void NormLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
 }
 
 #ifdef CPU_ONLY
-STUB_GPU(NormLayer);
+STUB_GPU(NormLayer)
 #endif
 
 INSTANTIATE_CLASS(NormLayer);

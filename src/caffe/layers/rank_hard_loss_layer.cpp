@@ -200,7 +200,7 @@ void RankHardLossLayer<Dtype>::Backward_cpu(
 }
 
 #ifdef CPU_ONLY
-STUB_GPU(RankHardLossLayer);
+STUB_GPU(RankHardLossLayer)
 #endif
 
 INSTANTIATE_CLASS(RankHardLossLayer);

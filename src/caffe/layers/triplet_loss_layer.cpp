@@ -187,7 +187,7 @@ void TripletLossLayer<Dtype>::Backward_cpu(const vector<Blob<Dtype>*>& top,
 }
 
 #ifdef CPU_ONLY
-STUB_GPU(TripletLossLayer);
+STUB_GPU(TripletLossLayer)
 #endif
 
 INSTANTIATE_CLASS(TripletLossLayer);
