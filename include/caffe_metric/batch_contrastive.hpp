@@ -1,6 +1,7 @@
 #ifndef CAFFE_METRIC_BATCH_CONTRASTIVE_HPP_
 #define CAFFE_METRIC_BATCH_CONTRASTIVE_HPP_
 
+#include "caffe_metric/batch_others.hpp"
 #include "caffe_metric/batch_rule.hpp"
 
 // BatchContrastiveLoss, Hadsell et al. 2006, over all pairs of a batch: with d
@@ -20,6 +21,7 @@ struct BatchContrastiveRule : BatchRule {
 
   static const Reduction kReduction = AS_IS;
   static const bool kMeetsBatch = true;
+  static const bool kAtOnce = true;
 
   struct State {
     double of_same, of_close;  // sums of squares
@@ -43,6 +45,14 @@ struct BatchContrastiveRule : BatchRule {
       state->of_close += under * under;
       state->close += 1;
     }
+  }
+
+  void fold_others(State* state, int n, T* d, T*) const {
+    state->close += sum_of_close(n, negative_margin, d, &state->of_close);
+  }
+
+  void slope_others(const State&, int n, T* d, T*) const {
+    slopes_of_close(n, static_cast<T>(-2 * half_close), negative_margin, d, d);
   }
 
   CAFFE_METRIC_HD void merge(State* state, const State& more) const {

@@ -1,6 +1,9 @@
 #ifndef CAFFE_METRIC_BATCH_ROWS_HPP_
 #define CAFFE_METRIC_BATCH_ROWS_HPP_
 
+#include <algorithm>
+#include <vector>
+
 #include "caffe_metric/batch_rule.hpp"
 #include "caffe_metric/gram.hpp"
 
@@ -9,6 +12,38 @@
 
 namespace caffe_metric {
 
+// The columns of each class, ascending.
+template <typename T>
+class ColumnsByClass {
+ public:
+  // The labels stay where they are.
+  void sort(int n, const T* labels) {
+    labels_ = labels;
+    columns_.resize(n);
+    for (int j = 0; j < n; ++j) {
+      columns_[j] = j;
+    }
+    std::stable_sort(columns_.begin(), columns_.end(),
+                     [=](int a, int b) { return labels[a] < labels[b]; });
+  }
+  // Those of a class, and their number.
+  const int* of(T label, int* count) const {
+    const T* labels = labels_;
+    const std::vector<int>::const_iterator begin = std::lower_bound(
+        columns_.begin(), columns_.end(), label,
+        [=](int column, T value) { return labels[column] < value; });
+    *count = std::upper_bound(
+                 begin, columns_.end(), label,
+                 [=](T value, int column) { return value < labels[column]; }) -
+             begin;
+    return columns_.data() + (begin - columns_.begin());
+  }
+
+ private:
+  const T* labels_;
+  std::vector<int> columns_;
+};
+
 // The row of an anchor, and what it meets. Row `self` of the others is the
 // anchor itself, which it does not meet; -1 where it is none of them.
 template <typename T>
@@ -16,7 +51,17 @@ struct AnchorRow {
   int self, n;
   T label;
   const T* labels;
+  int count;        // of the columns of its class, itself among them
+  const int* same;  // those columns
 };
+
+template <typename T>
+inline AnchorRow<T> anchor_row(int self, int n, T label, const T* labels,
+                               const ColumnsByClass<T>& columns) {
+  AnchorRow<T> row = {self, n, label, labels, 0, NULL};
+  row.same = columns.of(label, &row.count);
+  return row;
+}
 
 // Calls meet(j, same) for each row that the anchor meets.
 template <typename T, typename Meet>
@@ -30,7 +75,50 @@ inline void for_others(const AnchorRow<T>& row, const Meet& meet) {
   }
 }
 
-// With and without the second fold; it sees the partners' states or does not.
+// Calls meet(j) for those of its class.
+template <typename T, typename Meet>
+inline void for_same(const AnchorRow<T>& row, const Meet& meet) {
+  for (int k = 0; k < row.count; ++k) {
+    if (row.same[k] != row.self) {
+      meet(row.same[k]);
+    }
+  }
+}
+
+// The first fold, of other classes one by one or at once.
+template <typename Rule, bool kAtOnce>
+struct FirstFold {
+  template <typename T>
+  static void run(const Rule& rule, const AnchorRow<T>& row, T* v,
+                  std::vector<T>*, typename Rule::State* state) {
+    for_others(row, [&](int j, bool same) { rule.fold(state, v[j], same); });
+  }
+};
+
+template <typename Rule>
+struct FirstFold<Rule, true> {
+  template <typename T>
+  static void run(const Rule& rule, const AnchorRow<T>& row, T* v,
+                  std::vector<T>* room, typename Rule::State* state) {
+    room->resize(row.n + row.count);
+    T* kept = room->data() + row.n;
+    typename Rule::State own = *state;  // in registers
+    for_same(row, [&](int j) { rule.fold(&own, v[j], true); });
+    *state = own;
+    const T absent = absent_measure<T>(rule.measure());
+    for (int k = 0; k < row.count; ++k) {
+      kept[k] = v[row.same[k]];
+      v[row.same[k]] = absent;
+    }
+    if (row.count < row.n) {
+      rule.fold_others(state, row.n, v, room->data());
+    }
+    for (int k = 0; k < row.count; ++k) {
+      v[row.same[k]] = kept[k];
+    }
+  }
+};
+
 template <typename Rule, bool kAgain>
 struct SecondFold {
   template <typename T>
@@ -50,47 +138,83 @@ struct SecondFold<Rule, false> {
                   typename Rule::State*) {}
 };
 
+// With and without the states of the partners.
 template <typename Rule, bool kPartners>
-struct Slopes {
+struct MeetPartners {
+  typedef typename Rule::State State;
   template <typename T>
-  static double run(const Rule& rule, const AnchorRow<T>& row, bool write,
-                    const typename Rule::State* states,
-                    const typename Rule::State& state, T* v) {
-    typename Rule::State next = rule.again(state);
-    for_others(row, [&](int j, bool same) {
-      rule.fold_again(&next, v[j], same, states[j]);
-    });
-    if (write) {
-      for_others(row, [&](int j, bool same) {
-        v[j] = gram_weight(rule.measure(), v[j],
-                           rule.slope(next, v[j], same, states[j]));
-      });
-    }
-    return rule.loss(next);
+  static State fold(const Rule& rule, const AnchorRow<T>& row,
+                    const State* states, const State& state, const T* v) {
+    State next = rule.again(state);
+    for_same(row,
+             [&](int j) { rule.fold_again(&next, v[j], true, states[j]); });
+    return next;
+  }
+  template <typename T>
+  static T slope(const Rule& rule, const State& state, const State* states,
+                 int j, T v, bool same) {
+    return gram_weight(rule.measure(), v,
+                       rule.slope(state, v, same, states[j]));
   }
 };
 
 template <typename Rule>
-struct Slopes<Rule, false> {
+struct MeetPartners<Rule, false> {
+  typedef typename Rule::State State;
   template <typename T>
-  static double run(const Rule& rule, const AnchorRow<T>& row, bool write,
-                    const typename Rule::State*,
-                    const typename Rule::State& state, T* v) {
-    if (write) {
-      for_others(row, [&](int j, bool same) {
-        v[j] = gram_weight(rule.measure(), v[j], rule.slope(state, v[j], same));
-      });
-    }
-    return rule.loss(state);
+  static State fold(const Rule&, const AnchorRow<T>&, const State*,
+                    const State& state, const T*) {
+    return state;
+  }
+  template <typename T>
+  static T slope(const Rule& rule, const State& state, const State*, int, T v,
+                 bool same) {
+    return gram_weight(rule.measure(), v, rule.slope(state, v, same));
   }
 };
 
-// The state of an anchor's whole row.
+// The slopes, of other classes one by one or at once.
+template <typename Rule, bool kAtOnce>
+struct Slopes {
+  template <typename T>
+  static void run(const Rule& rule, const AnchorRow<T>& row,
+                  const typename Rule::State* states,
+                  const typename Rule::State& state, T* v, std::vector<T>*) {
+    typedef MeetPartners<Rule, Rule::kPartners> Meet;
+    for_others(row, [&](int j, bool same) {
+      v[j] = Meet::slope(rule, state, states, j, v[j], same);
+    });
+  }
+};
+
+template <typename Rule>
+struct Slopes<Rule, true> {
+  template <typename T>
+  static void run(const Rule& rule, const AnchorRow<T>& row,
+                  const typename Rule::State* states,
+                  const typename Rule::State& state, T* v,
+                  std::vector<T>* room) {
+    typedef MeetPartners<Rule, Rule::kPartners> Meet;
+    room->resize(row.n + row.count);
+    T* kept = room->data() + row.n;
+    for (int k = 0; k < row.count; ++k) {
+      const int j = row.same[k];
+      kept[k] = Meet::slope(rule, state, states, j, v[j], true);
+    }
+    rule.slope_others(state, row.n, v, room->data());
+    for (int k = 0; k < row.count; ++k) {
+      v[row.same[k]] = kept[k];
+    }
+  }
+};
+
+// The state of an anchor's whole row. With kAtOnce, v may become what
+// slope_row wants: see batch_rule.hpp.
 template <typename Rule, typename T>
 inline typename Rule::State fold_row(const Rule& rule, const AnchorRow<T>& row,
-                                     const T* v) {
+                                     T* v, std::vector<T>* room) {
   typename Rule::State state = rule.start();
-  for_others(row, [&](int j, bool same) { rule.fold(&state, v[j], same); });
+  FirstFold<Rule, Rule::kAtOnce>::run(rule, row, v, room, &state);
   SecondFold<Rule, Rule::kFoldsAgain>::run(rule, row, v, &state);
   rule.close(&state);
   return state;
@@ -101,13 +225,17 @@ inline typename Rule::State fold_row(const Rule& rule, const AnchorRow<T>& row,
 template <typename Rule, typename T>
 inline double slope_row(const Rule& rule, const AnchorRow<T>& row, bool write,
                         const typename Rule::State* states,
-                        const typename Rule::State& state, T* v) {
-  const double loss =
-      Slopes<Rule, Rule::kPartners>::run(rule, row, write, states, state, v);
-  if (write && row.self >= 0) {
-    v[row.self] = 0;
+                        const typename Rule::State& state, T* v,
+                        std::vector<T>* room) {
+  const typename Rule::State met =
+      MeetPartners<Rule, Rule::kPartners>::fold(rule, row, states, state, v);
+  if (write) {
+    Slopes<Rule, Rule::kAtOnce>::run(rule, row, states, met, v, room);
+    if (row.self >= 0) {
+      v[row.self] = 0;
+    }
   }
-  return loss;
+  return rule.loss(met);
 }
 
 // What a rule that asks for it knows of all states.

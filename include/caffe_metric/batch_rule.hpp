@@ -34,7 +34,19 @@
 //                   void meet(const BatchTotals&);   before loss and slope
 //   kPartners     the pairs of a class meet, each with its own state: then
 //                 fold_again and slope take a further `const State& partner`,
-//                 which is folded, and may have met its own partners
+//                 which is folded, and may have met its own partners;
+//                 fold_again has nothing to do with other classes
+//   kAtOnce       on the CPU an anchor meets all rows of other classes at once,
+//                 by vectors (batch_others.hpp); not with kFoldsAgain:
+//                   void fold_others(State*, int n, T* v, T* room) const;
+//                 folds n measures of which those that do not count are
+//                 infinite (absent_measure), and
+//                   void slope_others(const State&, int n, T* v, T* room)
+//                   const;
+//                 makes gram_weight of the slopes of v: of the measures or, but
+//                 with kMeetsBatch and kPartners, of what fold_others left
+//                 there. room is n numbers; what does not count may become
+//                 anything
 //
 // The engine (include/caffe/layers/batch_loss_layer.hpp) does the rest.
 
@@ -56,6 +68,7 @@ struct BatchRule {
   static const bool kFoldsAgain = false;
   static const bool kMeetsBatch = false;
   static const bool kPartners = false;
+  static const bool kAtOnce = false;
 
   template <typename State>
   CAFFE_METRIC_HD void close(State* state) const {
@@ -108,12 +121,14 @@ CAFFE_METRIC_HD double sigmoid(double x) {
   return (x > 0 ? 1 : e) / (1 + e);
 }
 
-// ln(e^x + e^y)
+// ln(e^x + e^y); what the less adds to the greater, to T's digits.
+template <typename T>
 CAFFE_METRIC_HD double log_add(double x, double y) {
   const double greater = x > y ? x : y;
   const double less = x > y ? y : x;
-  return less == -HUGE_VAL ? greater
-                           : greater + std::log1p(std::exp(less - greater));
+  return less == -HUGE_VAL
+             ? greater
+             : greater + std::log1p(std::exp(static_cast<T>(less - greater)));
 }
 
 }  // namespace caffe_metric

@@ -17,7 +17,7 @@
 
 namespace caffe_metric {
 
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(__CUDACC__)
 #define CAFFE_METRIC_VECTORS 1
 #define CAFFE_METRIC_INLINE inline __attribute__((always_inline))
 #if defined(__x86_64__)

@@ -89,9 +89,15 @@ inline void prepare_rows(Distance distance, int n, int dim, const T* x, T* u,
 
 // Whether G_ii + G_jj - 2 G_ij has lost its digits to cancellation, so that
 // the distance is better computed of the rows: for close rows and duplicates.
+// Where it is not greater than this, of numbers or of packed ones.
+template <typename T, typename V>
+CAFFE_METRIC_HD V gram_least(V xx_and_yy) {
+  return T(0.01) * xx_and_yy;
+}
+
 template <typename T>
 CAFFE_METRIC_HD bool gram_cancels(T squared, T xx, T yy) {
-  return !(squared > T(0.01) * (xx + yy));
+  return !(squared > gram_least<T>(xx + yy));
 }
 
 // The distance of two rows, of ||u_i - u_j||^2 or, for cosines, of u_i . u_j.
@@ -106,6 +112,12 @@ CAFFE_METRIC_HD T gram_distance(Distance distance, T value) {
     default:
       return value;
   }
+}
+
+// A measure so far away that it has no part in a loss.
+template <typename T>
+inline T absent_measure(Distance distance) {
+  return distance == SIMILARITY ? T(-HUGE_VAL) : T(HUGE_VAL);
 }
 
 // v of w: see the top.
@@ -130,22 +142,42 @@ CAFFE_METRIC_HD bool is_open(T squared) {
   return squared < 0;
 }
 
+// How many are open.
+template <typename T>
+inline int count_open(int n, const T* row) {
+  typedef Packed<T> Pack;
+  const typename Pack::Type zero = Pack::all(0), one = Pack::all(1);
+  typename Pack::Type open = zero;
+  int j = 0;
+  for (; j + Pack::kSize <= n; j += Pack::kSize) {
+    open += Pack::if_greater(zero, Pack::load(row + j), one, zero);
+  }
+  int count = static_cast<int>(Pack::sum(open));
+  for (; j < n; ++j) {
+    count += is_open(row[j]);
+  }
+  return count;
+}
+
 // Turns products with n rows, whose ||u||^2 are `squares`, into squared
 // distances, in place; where they cancel, into -1, which is open. Returns how
 // many are.
 template <typename T>
 inline int gram_to_squares(T own, int n, const T* squares, T* row) {
   typedef Packed<T> Pack;
+  const typename Pack::Type zero = Pack::all(0), one = Pack::all(1);
+  typename Pack::Type open_in_packs = zero;
   int j = 0;
   for (; j + Pack::kSize <= n; j += Pack::kSize) {
-    Pack::store(own + Pack::load(squares + j) - 2 * Pack::load(row + j),
-                row + j);
+    const typename Pack::Type both = own + Pack::load(squares + j);
+    const typename Pack::Type squared = both - 2 * Pack::load(row + j);
+    const typename Pack::Type least = gram_least<T>(both);
+    Pack::store(Pack::if_greater(squared, least, squared, zero - one), row + j);
+    open_in_packs += Pack::if_greater(squared, least, zero, one);
   }
+  int open = static_cast<int>(Pack::sum(open_in_packs));
   for (; j < n; ++j) {
     row[j] = own + squares[j] - 2 * row[j];
-  }
-  int open = 0;
-  for (j = 0; j < n; ++j) {
     if (gram_cancels(row[j], own, squares[j])) {
       row[j] = -1;
       ++open;
@@ -154,14 +186,15 @@ inline int gram_to_squares(T own, int n, const T* squares, T* row) {
   return open;
 }
 
-// The distances of row i and those of `others`, of squared ones: what is open
-// is computed of the rows.
+// The distances of row i and those of `others`, of squared ones: what is open,
+// `open` of them, is computed of the rows.
 template <typename T>
 inline void squares_to_distances(Distance distance, int n, int dim, const T* ui,
-                                 const T* others, T* row) {
-  for (int j = 0; j < n; ++j) {
+                                 const T* others, int open, T* row) {
+  for (int j = 0; open > 0; ++j) {
     if (is_open(row[j])) {
       row[j] = squared_distance(dim, ui, others + static_cast<size_t>(j) * dim);
+      --open;
     }
   }
   if (distance != SQUARED_L2) {
@@ -231,13 +264,47 @@ inline void gram_to_distances(const Metric<T>& metric, int i, int first, int n,
       row[j] = 1 - row[j];
     }
   } else if (metric.distance != SIMILARITY) {
-    gram_to_squares(squares[i], n, squares + first, row);
-    squares_to_distances(metric.distance, n, dim, ui, others, row);
+    const int open = gram_to_squares(squares[i], n, squares + first, row);
+    squares_to_distances(metric.distance, n, dim, ui, others, open, row);
   }
 }
 
 // Rows of the blocks that a matrix is transposed by.
 const int kTransposeRows = 16;
+
+// block_ij = from_ji, `step` numbers from one of its rows to the next.
+template <typename T>
+inline void take_transposed(int rows, int columns, const T* from, size_t step,
+                            T block[][kTransposeRows]) {
+  for (int j = 0; j < columns; ++j) {
+    for (int i = 0; i < rows; ++i) {
+      block[i][j] = from[j * step + i];
+    }
+  }
+}
+
+#ifdef __SSE2__
+inline void take_transposed(int rows, int columns, const float* from,
+                            size_t step, float block[][kTransposeRows]) {
+  if (rows < kTransposeRows || columns < kTransposeRows) {
+    take_transposed<float>(rows, columns, from, step, block);
+    return;
+  }
+  for (int j = 0; j < kTransposeRows; j += 4) {
+    for (int i = 0; i < kTransposeRows; i += 4) {
+      const float* corner = from + j * step + i;
+      __m128 a = _mm_loadu_ps(corner), b = _mm_loadu_ps(corner + step);
+      __m128 c = _mm_loadu_ps(corner + 2 * step);
+      __m128 d = _mm_loadu_ps(corner + 3 * step);
+      _MM_TRANSPOSE4_PS(a, b, c, d);
+      _mm_storeu_ps(&block[i][j], a);
+      _mm_storeu_ps(&block[i + 1][j], b);
+      _mm_storeu_ps(&block[i + 2][j], c);
+      _mm_storeu_ps(&block[i + 3][j], d);
+    }
+  }
+}
+#endif
 
 // Copies what lies above the diagonal of an n x n matrix to what it mirrors in
 // rows [begin, end), multiples of kTransposeRows or n. Parts may run side by
@@ -252,33 +319,29 @@ inline void mirror_upper(int n, int begin, int end, T* v) {
       const int columns = std::min(kBlock, n - j0);
       const T* upper = v + static_cast<size_t>(j0) * n + i0;
       T* lower = v + static_cast<size_t>(i0) * n + j0;
-      for (int j = 0; j < columns; ++j) {
-        for (int i = 0; i < rows; ++i) {
-          block[i][j] = upper[static_cast<size_t>(j) * n + i];
-        }
-      }
+      take_transposed(rows, columns, upper, n, block);
       for (int i = 0; i < rows; ++i) {
         // On the diagonal the upper part is the source.
         const int count = j0 < i0 ? columns : i;
-        for (int j = 0; j < count; ++j) {
-          lower[static_cast<size_t>(i) * n + j] = block[i][j];
-        }
+        std::copy(block[i], block[i] + count,
+                  lower + static_cast<size_t>(i) * n);
       }
     }
   }
 }
 
-// The LP gradient of the weights w of row i of the distances d.
+// The elements [from, to) of the LP gradient, of the weights w of row i of the
+// distances d.
 template <typename T>
 inline void add_lp_gradient(const Metric<T>& metric, int i, int first, int n,
-                            int dim, const T* x, const T* d, const T* w,
-                            T* gradient) {
+                            int dim, int from, int to, const T* x, const T* d,
+                            const T* w, T* gradient) {
   for (int j = 0; j < n; ++j) {
     if (w[j] != 0) {
-      const size_t a = static_cast<size_t>(i) * dim;
-      const size_t b = static_cast<size_t>(first + j) * dim;
-      add_distance_gradient(metric, dim, lp_slope(metric, d[j]), w[j], x + a,
-                            x + b, gradient + a, gradient + b);
+      const size_t a = static_cast<size_t>(i) * dim + from;
+      const size_t b = static_cast<size_t>(first + j) * dim + from;
+      add_distance_gradient(metric, to - from, lp_slope(metric, d[j]), w[j],
+                            x + a, x + b, gradient + a, gradient + b);
     }
   }
 }
@@ -291,32 +354,23 @@ inline void add_lp_gradient(const Metric<T>& metric, int i, int first, int n,
 template <typename T>
 inline void add_transpose(int n, int begin, int end, T* v) {
   const int kBlock = kTransposeRows;
-  T sums[kBlock][kBlock];
+  T sums[kBlock][kBlock], turned[kBlock][kBlock];
   for (int i0 = begin; i0 < end; i0 += kBlock) {
     for (int j0 = 0; j0 <= i0; j0 += kBlock) {
       const int rows = std::min(kBlock, end - i0);
       const int columns = std::min(kBlock, n - j0);
       T* lower = v + static_cast<size_t>(i0) * n + j0;
       T* upper = v + static_cast<size_t>(j0) * n + i0;
-      for (int j = 0; j < columns; ++j) {
-        for (int i = 0; i < rows; ++i) {
-          sums[i][j] = upper[static_cast<size_t>(j) * n + i];
-        }
-      }
+      take_transposed(rows, columns, upper, n, sums);
       for (int i = 0; i < rows; ++i) {
-        for (int j = 0; j < columns; ++j) {
-          sums[i][j] += lower[static_cast<size_t>(i) * n + j];
-        }
+        T* row = lower + static_cast<size_t>(i) * n;
+        add_scaled(columns, T(1), row, sums[i]);
+        std::copy(sums[i], sums[i] + columns, row);
       }
-      for (int i = 0; i < rows; ++i) {
-        for (int j = 0; j < columns; ++j) {
-          lower[static_cast<size_t>(i) * n + j] = sums[i][j];
-        }
-      }
+      take_transposed(columns, rows, &sums[0][0], kBlock, turned);
       for (int j = 0; j < columns; ++j) {
-        for (int i = 0; i < rows; ++i) {
-          upper[static_cast<size_t>(j) * n + i] = sums[i][j];
-        }
+        std::copy(turned[j], turned[j] + rows,
+                  upper + static_cast<size_t>(j) * n);
       }
     }
   }

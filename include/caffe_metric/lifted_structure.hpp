@@ -1,6 +1,9 @@
 #ifndef CAFFE_METRIC_LIFTED_STRUCTURE_HPP_
 #define CAFFE_METRIC_LIFTED_STRUCTURE_HPP_
 
+#include <algorithm>
+
+#include "caffe_metric/batch_others.hpp"
 #include "caffe_metric/batch_rule.hpp"
 
 // LiftedStructureLoss, of the L2 distances d of rows as they are or, with
@@ -15,6 +18,15 @@
 
 namespace caffe_metric {
 
+// ln sum_j e^(m - d_j), with e^(m - d - the greatest) in room.
+template <typename T>
+inline LogSum<T> lifted_sum(int n, T margin, const T* d, T* room) {
+  scale(n, T(-1), d, room);
+  LogSum<T> sum = log_sum_of(n, room, room);
+  sum.greatest += margin;
+  return sum;
+}
+
 // An anchor's part of SONG's sum is 1/4 sum over j in P_i of max(0, J_ij)^2:
 // each pair has two anchors.
 template <typename T>
@@ -24,6 +36,7 @@ struct LiftedSongRule : BatchRule {
 
   static const Reduction kReduction = OVER_PAIRS;
   static const bool kPartners = true;
+  static const bool kAtOnce = true;
 
   struct State {
     LogSum<T> others;   // of m - d
@@ -48,6 +61,20 @@ struct LiftedSongRule : BatchRule {
     }
   }
 
+  void fold_others(State* state, int n, T* d, T* room) const {
+    state->others.merge(lifted_sum(n, margin, d, room));
+  }
+
+  void slope_others(const State& state, int n, T* d, T* room) const {
+    if (state.pull == 0) {
+      std::fill(d, d + n, T(0));
+      return;
+    }
+    scale(n, T(-1), d, room);
+    exponentials(n, room, static_cast<T>(state.log_others) - margin, room);
+    over_distances(n, -static_cast<T>(state.pull), room, d, d);
+  }
+
   CAFFE_METRIC_HD void close(State* state) const {
     state->log_others = state->others.value();
   }
@@ -55,7 +82,7 @@ struct LiftedSongRule : BatchRule {
   // max(0, J); *log_sum is what ln is taken of there.
   CAFFE_METRIC_HD double term(const State& state, const State& partner, T d,
                               double* log_sum) const {
-    *log_sum = log_add(state.log_others, partner.log_others);
+    *log_sum = log_add<T>(state.log_others, partner.log_others);
     const double j = *log_sum + d;
     return j > 0 ? j : 0;
   }
@@ -73,7 +100,8 @@ struct LiftedSongRule : BatchRule {
       const double j = term(*state, partner, d, &log_sum);
       if (j > 0) {
         state->loss += 0.25 * j * j;
-        state->pull += j * std::exp(state->log_others - log_sum);
+        state->pull +=
+            j * std::exp(static_cast<T>(state->log_others - log_sum));
       }
     }
   }
@@ -106,6 +134,8 @@ struct LiftedGeneralizedRule : BatchRule {
   T margin;
   bool normalize;
 
+  static const bool kAtOnce = true;
+
   struct State {
     LogSum<T> same, others;       // of d, of m - d
     double log_same, log_others;  // their ln sums
@@ -122,6 +152,20 @@ struct LiftedGeneralizedRule : BatchRule {
 
   CAFFE_METRIC_HD void fold(State* state, T d, bool same) const {
     (same ? state->same : state->others).add(same ? d : margin - d);
+  }
+
+  // Leaves e^(m - d - the greatest) / d.
+  void fold_others(State* state, int n, T* d, T* room) const {
+    state->others.merge(lifted_sum(n, margin, d, room));
+    over_distances(n, T(1), room, d, d);
+  }
+
+  void slope_others(const State& state, int n, T* v, T*) const {
+    const T factor =
+        loss(state) > 0
+            ? std::exp(state.others.greatest - static_cast<T>(state.log_others))
+            : T(0);
+    scale(n, -factor, v, v);
   }
 
   CAFFE_METRIC_HD void merge(State* state, const State& more) const {

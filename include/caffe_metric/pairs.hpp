@@ -2,6 +2,7 @@
 #define CAFFE_METRIC_PAIRS_HPP_
 
 #include "caffe_metric/macros.hpp"
+#include "caffe_metric/vector_ops.hpp"
 
 namespace caffe_metric {
 
@@ -25,30 +26,51 @@ struct PairSums {
   }
 };
 
-// Those of one anchor of class `label`, whose row of n measures is d. The
-// anchor is row `self` of them, or no row where self is -1.
+// Those of one anchor whose row of n measures is d, `same` of them of its
+// class, which add up to of_same. The anchor is row `self` of them, or no row
+// where self is -1.
+template <typename T>
+inline PairSums pair_sums_of(int self, int n, const T* d, int same,
+                             double of_same) {
+  const double of_others = total(n, d) - of_same;
+  const double others = n - same;
+  if (self >= 0) {
+    of_same -= d[self];
+    --same;
+  }
+  const PairSums sums = {static_cast<double>(same), others, of_same, of_others};
+  return sums;
+}
+
+// The same of an anchor of class `label`, of the rows' labels.
 template <typename T, typename L>
 inline PairSums pair_sums(int self, int n, const T* d, L label,
                           const L* labels) {
-  double of_all = 0;
   double of_same = 0;
   int same = 0;
   for (int j = 0; j < n; ++j) {
-    const bool is_same = labels[j] == label;
-    of_all += d[j];
-    of_same += is_same ? d[j] : T(0);
-    same += is_same;
+    if (labels[j] == label) {
+      of_same += d[j];
+      ++same;
+    }
   }
-  if (self >= 0) {
-    of_all -= d[self];
-    of_same -= d[self];
-    --same;
-    --n;
+  return pair_sums_of(self, n, d, same, of_same);
+}
+
+// The same of the columns of its class.
+template <typename T>
+inline PairSums pair_sums(int self, int n, const T* d, const int* same,
+                          int count) {
+  double even = 0, odd = 0;
+  int k = 0;
+  for (; k + 2 <= count; k += 2) {
+    even += d[same[k]];
+    odd += d[same[k + 1]];
   }
-  const PairSums sums = {static_cast<double>(same),
-                         static_cast<double>(n - same), of_same,
-                         of_all - of_same};
-  return sums;
+  if (k < count) {
+    even += d[same[k]];
+  }
+  return pair_sums_of(self, n, d, count, even + odd);
 }
 
 }  // namespace caffe_metric

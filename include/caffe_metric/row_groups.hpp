@@ -13,16 +13,7 @@ struct RowGroup {
   std::vector<int> rows, columns;  // ascending
 };
 
-// How many of n elements are not 0, and of those in some columns.
-template <typename T>
-inline int count_used(int n, const T* row) {
-  int count = 0;
-  for (int j = 0; j < n; ++j) {
-    count += row[j] != 0;
-  }
-  return count;
-}
-
+// How many elements are not 0 of those in n columns.
 template <typename T>
 inline int count_used(int n, const int* columns, const T* row) {
   int count = 0;

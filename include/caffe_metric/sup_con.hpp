@@ -1,6 +1,7 @@
 #ifndef CAFFE_METRIC_SUP_CON_HPP_
 #define CAFFE_METRIC_SUP_CON_HPP_
 
+#include "caffe_metric/batch_others.hpp"
 #include "caffe_metric/batch_rule.hpp"
 
 // SupConLoss, Khosla et al. 2020, equation 2 (L_out): with s the cosine
@@ -18,6 +19,7 @@ struct SupConRule : BatchRule {
   T inverse_temperature;  // 1 / tau
 
   static const Reduction kReduction = OVER_ACTIVE;
+  static const bool kAtOnce = true;
 
   struct State {
     LogSum<T> same, others;  // of s / tau
@@ -46,6 +48,20 @@ struct SupConRule : BatchRule {
     } else {
       state->others.add(x);
     }
+  }
+
+  // Leaves e^(s / tau - the greatest).
+  void fold_others(State* state, int n, T* v, T*) const {
+    scale(n, inverse_temperature, v, v);
+    state->others.merge(log_sum_of(n, v, v));
+  }
+
+  void slope_others(const State& state, int n, T* v, T*) const {
+    const T factor = state.count == 0
+                         ? T(0)
+                         : std::exp(state.others.greatest -
+                                    static_cast<T>(state.normalizer));
+    scale(n, -inverse_temperature * factor, v, v);
   }
 
   CAFFE_METRIC_HD void merge(State* state, const State& more) const {
@@ -78,7 +94,8 @@ struct SupConRule : BatchRule {
 
   // Completes the state of a whole row.
   CAFFE_METRIC_HD void close(State* state) const {
-    state->normalizer = log_add(state->same.value(), state->others.value());
+    state->normalizer =
+        log_add<double>(state->same.value(), state->others.value());
   }
 };
 

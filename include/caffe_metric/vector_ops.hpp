@@ -2,8 +2,8 @@
 #define CAFFE_METRIC_VECTOR_OPS_HPP_
 
 #include <stdint.h>
-#ifdef __SSE__
-#include <xmmintrin.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
 #endif
 
 #include <cmath>
@@ -78,18 +78,30 @@ struct Packed {
   typedef T Type __attribute__((vector_size(16)));
   static const int kSize = 16 / sizeof(T);
   static Type all(T x) { return x - Type(); }
-  // As caffe_metric::larger, element by element.
-  static Type larger(Type a, Type b) {
+  // Element by element, as of numbers: a > b ? x : y.
+  static Type if_greater(Type a, Type b, Type x, Type y) {
     typedef typename BitsOf<T>::Type Bits __attribute__((vector_size(16)));
     const Bits mask = a > b;
-    return (Type)(((Bits)a & mask) | ((Bits)b & ~mask));
+    return (Type)(((Bits)x & mask) | ((Bits)y & ~mask));
+  }
+  static Type if_equal(Type a, Type b, Type x, Type y) {
+    typedef typename BitsOf<T>::Type Bits __attribute__((vector_size(16)));
+    const Bits mask = a == b;
+    return (Type)(((Bits)x & mask) | ((Bits)y & ~mask));
   }
 #else
   typedef T Type;
   static const int kSize = 1;
   static Type all(T x) { return x; }
-  static Type larger(Type a, Type b) { return caffe_metric::larger(a, b); }
+  static Type if_greater(Type a, Type b, Type x, Type y) {
+    return a > b ? x : y;
+  }
+  static Type if_equal(Type a, Type b, Type x, Type y) {
+    return a == b ? x : y;
+  }
 #endif
+  // As caffe_metric::larger, element by element.
+  static Type larger(Type a, Type b) { return if_greater(a, b, a, b); }
   static Type load(const T* x) {
     Type packed;
     std::memcpy(&packed, x, sizeof(packed));  // NOLINT(caffe/alt_fn)
@@ -164,6 +176,31 @@ inline T sum(int n, const T* x) {
   return sum_pairs(n, x, x, First());
 }
 
+// The sum, in double.
+inline double total(int n, const double* x) { return sum(n, x); }
+
+inline double total(int n, const float* x) {
+  double total = 0;
+  int k = 0;
+#ifdef __SSE2__
+  __m128d a = _mm_setzero_pd(), b = a, c = a, d = a;
+  for (; k + 8 <= n; k += 8) {
+    const __m128 first = _mm_loadu_ps(x + k), second = _mm_loadu_ps(x + k + 4);
+    a = _mm_add_pd(a, _mm_cvtps_pd(first));
+    b = _mm_add_pd(b, _mm_cvtps_pd(_mm_movehl_ps(first, first)));
+    c = _mm_add_pd(c, _mm_cvtps_pd(second));
+    d = _mm_add_pd(d, _mm_cvtps_pd(_mm_movehl_ps(second, second)));
+  }
+  double parts[2];
+  _mm_storeu_pd(parts, _mm_add_pd(_mm_add_pd(a, b), _mm_add_pd(c, d)));
+  total = parts[0] + parts[1];
+#endif
+  for (; k < n; ++k) {
+    total += x[k];
+  }
+  return total;
+}
+
 // x . y
 template <typename T>
 inline T dot(int n, const T* x, const T* y) {
@@ -230,7 +267,7 @@ inline void take_roots(int n, T* x) {
   }
 }
 
-#ifdef __SSE__
+#ifdef __SSE2__
 inline void take_roots(int n, float* x) {
   int k = 0;
   for (; k + 4 <= n; k += 4) {
@@ -306,6 +343,23 @@ inline T greatest(int n, const T* x, T start) {
     start = larger(x[k], start);
   }
   return start;
+}
+
+// How many are not 0.
+template <typename T>
+inline int count_used(int n, const T* x) {
+  typedef Packed<T> Pack;
+  const typename Pack::Type zero = Pack::all(0), one = Pack::all(1);
+  typename Pack::Type used = zero;
+  int k = 0;
+  for (; k + Pack::kSize <= n; k += Pack::kSize) {
+    used += Pack::if_equal(Pack::load(x + k), zero, zero, one);
+  }
+  int count = static_cast<int>(Pack::sum(used));
+  for (; k < n; ++k) {
+    count += x[k] != 0;
+  }
+  return count;
 }
 
 template <typename T>

@@ -26,7 +26,7 @@ class RuleRows {
   virtual int measure() const = 0;
   virtual std::string reduction() const = 0;
   virtual bool two_sweeps() const = 0;
-  virtual void fold(const Array<T>& v, int begin) = 0;
+  virtual void fold(Array<T> v, int begin) = 0;
   virtual void meet() = 0;
   virtual Array<double> slope(Array<T> v, int begin, bool write) = 0;
 
@@ -43,6 +43,7 @@ class RowsOf : public RuleRows<T> {
         states_(proxies > 0 ? proxies : anchors) {
     const PairSums none = {0, 0, 0, 0};
     this->pairs = none;
+    columns_.sort(labels_.size(), labels_.data());
   }
 
   virtual int measure() const { return rule_.measure(); }
@@ -62,14 +63,15 @@ class RowsOf : public RuleRows<T> {
     return Rule::kMeetsBatch || Rule::kPartners;
   }
 
-  virtual void fold(const Array<T>& v, int begin) {
+  virtual void fold(Array<T> v, int begin) {
     const int count = check(v, begin);
-    const T* own = v.data();
+    T* own = v.mutable_data();
+    std::vector<T> room;
     py::gil_scoped_release release;
     for (int i = 0; i < count; ++i, own += labels_.size()) {
       const AnchorRow<T> row = row_of(begin + i);
-      this->pairs.add(pair_sums(row.self, row.n, own, row.label, row.labels));
-      states_[begin + i] = fold_row(rule_, row, own);
+      this->pairs.add(pair_sums(row.self, row.n, own, row.same, row.count));
+      states_[begin + i] = fold_row(rule_, row, own, &room);
     }
   }
   virtual void meet() { meet_batch(states_.size(), states_.data(), &rule_); }
@@ -78,10 +80,11 @@ class RowsOf : public RuleRows<T> {
     Array<double> losses = empty<double>(count);
     double* loss = losses.mutable_data();
     T* own = v.mutable_data();
+    std::vector<T> room;
     py::gil_scoped_release release;
     for (int i = 0; i < count; ++i, own += labels_.size()) {
       loss[i] = slope_row(rule_, row_of(begin + i), write, states_.data(),
-                          states_[begin + i], own);
+                          states_[begin + i], own, &room);
     }
     return losses;
   }
@@ -95,17 +98,16 @@ class RowsOf : public RuleRows<T> {
     return v.shape(0);
   }
   AnchorRow<T> row_of(int i) const {
-    AnchorRow<T> row;
-    row.self = proxies_ > 0 ? -1 : i;
-    row.n = labels_.size();
-    row.labels = labels_.data();
-    row.label = proxies_ > 0 ? static_cast<T>(i) : row.labels[i];
-    return row;
+    const T* labels = labels_.data();
+    const T label = proxies_ > 0 ? static_cast<T>(i) : labels[i];
+    return anchor_row(proxies_ > 0 ? -1 : i, labels_.size(), label, labels,
+                      columns_);
   }
 
   Rule rule_;
   Array<T> labels_;
   int proxies_;
+  ColumnsByClass<T> columns_;
   std::vector<typename Rule::State> states_;
 };
 

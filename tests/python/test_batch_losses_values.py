@@ -1,7 +1,7 @@
 """The losses over the pairs of a batch against loops in float64: values, reports and gradients.
 
-Sizes: N = 1 ... 16, D = 1, 3, 7, 33; one class, all different, one row of a class; duplicates, rows
-of zeros, parameters at which a sum of exponentials overflows. Tolerances: float32 sums of up to 16
+Sizes: N = 1 ... 21, D = 1, 3, 7, 33; one class, all different, one row of a class; duplicates, rows
+of zeros, parameters at which a sum of exponentials overflows. Tolerances: float32 sums of up to 21
 numbers, times the sharpness of the loss (alpha, beta, gamma, 1/temperature): they grow rounding.
 """
 
@@ -55,6 +55,7 @@ BATCHES = {
     "D = 33": (np.arange(8) // 2, 33),
     "unequal classes": ([4, 0, 0, 0, 2, 4, 0, 9, 2, 0], 3),
     "many": (np.arange(16) // 4, 5),
+    "classes mixed": (np.arange(21) * 4 % 5, 3),  # a row is more than the processor's vectors
 }
 
 by_case = pytest.mark.parametrize("case", CASES)

@@ -2,7 +2,8 @@
 
 Rows are worked on side by side, each by one thread, and a matrix product is divided into blocks of
 rows in a way of its own: BLAS adds up in another order with another number of threads. 700 rows are
-more than BLAS adds up in one go, and fewer than two such goes: where it divides by threads.
+more than BLAS adds up in one go, and fewer than two such goes: where it divides by threads. 70
+columns are two parts of a gradient that is divided by columns.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from harness import need
 LOSSES = [
     ("TripletLoss", "triplet_loss_param { mining: ALL margin: 0.2 }"),
     ("TripletLoss", "triplet_loss_param { mining: SEMIHARD distance: L2 }"),
+    ("TripletLoss", "triplet_loss_param { mining: SEMIHARD distance: LP p: 1 margin: 0.2 }"),
     ("RankHardLoss", "rank_param { neg_num: 4 }"),
     ("SupConLoss", ""),
     ("CircleLoss", ""),
@@ -38,9 +40,9 @@ import numpy as np
 from caffe_metric.nets import one_layer
 
 rng = np.random.default_rng(1)
-scattered = rng.normal(size=(700, 33)).astype(np.float32)
+scattered = rng.normal(size=(700, 70)).astype(np.float32)
 of = np.arange(700) // 140
-near = rng.normal(size=(5, 33))[of] + 1e-3 * rng.normal(size=(700, 33))
+near = rng.normal(size=(5, 70))[of] + 1e-3 * rng.normal(size=(700, 70))
 batches = [(scattered, np.arange(700) // 4), (near.astype(np.float32), of)]
 for line in sys.argv[1:]:
     kind, _, body = line.partition(" ")

@@ -78,6 +78,9 @@ class RankHardLossLayer : public MetricLossLayer<Dtype> {
   uint64_t DrawingKey() const;
   void TakeNegatives(const Dtype* x, int anchor, const Dtype* products,
                      const vector<int>& negatives, GroupTaken* group) const;
+  /// Adds columns [from, to) of the gradient of a negative's two hinges.
+  void AddGradient(const Taken& taken, Dtype scale, int from, int to,
+                   const Dtype* x, Dtype* dx) const;
   /// Writes the tops and the normaliser, of the sums over the batch.
   void Report(double loss, double selected, double active,
               const vector<Blob<Dtype>*>& top);

@@ -91,8 +91,9 @@ class BatchDistances {
   /// Makes distances of the products in rows of a strip; `upper`: of those on
   /// the diagonal and above it.
   void MeasureSquares(int begin, int rows, bool upper, Dtype* d);
-  /// Distances of a row of squared ones: what is open is measured.
-  void FinishSquares(int begin, int row, bool upper, Dtype* d) const;
+  /// Distances of a row of squared ones: what is open, `open` of them, is
+  /// measured.
+  void FinishSquares(int begin, int row, bool upper, int open, Dtype* d) const;
   /// Squared distances of rows of a strip with many close ones, by groups.
   void MeasureClose(int begin, const vector<int>& rows, bool upper, Dtype* d);
   /// On the GPU: what the columns of a strip get of its derivatives.

@@ -51,15 +51,22 @@ class RuleRows {
   /// Whether all anchors have to be one strip.
   virtual bool whole() const { return false; }
 
-  /// Folds the rows to states, and adds up their pairs.
+  /// Folds the rows to states, and adds up their pairs. Where one sweep is
+  /// enough, what is left in v is for Slope alone.
   virtual void Fold_cpu(const BatchRows<Dtype>& batch, int begin, int end,
-                        const Dtype* v) = 0;
+                        Dtype* v) = 0;
   /// All rows are folded.
   virtual void Meet_cpu(const BatchRows<Dtype>& batch) = 0;
   /// The anchors' losses, of the measures d; with `write`, v becomes the
   /// derivatives or, where v is d, gram_weight of them.
   virtual void Slope_cpu(const BatchRows<Dtype>& batch, int begin, int end,
                          bool write, const Dtype* d, Dtype* v) = 0;
+  /// Both, where one sweep is enough.
+  virtual void FoldAndSlope_cpu(const BatchRows<Dtype>& batch, int begin,
+                                int end, bool write, Dtype* d, Dtype* v) {
+    Fold_cpu(batch, begin, end, d);
+    Slope_cpu(batch, begin, end, write, d, v);
+  }
   /// The same on the GPU, where v is products until somebody reads a row
   /// (GramRows), and where all anchors may be folded once or more before the
   /// first is sloped; Meet comes after the first time, and the last time leaves
@@ -102,19 +109,11 @@ class RowsOf : public RuleRows<Dtype> {
     return Rule::kMeetsBatch || Rule::kPartners;
   }
   virtual void Fold_cpu(const BatchRows<Dtype>& batch, int begin, int end,
-                        const Dtype* v) {
-    states_.resize(batch.anchors);
-    State* states = states_.data();
-    caffe_metric::PairSums* pairs = reinterpret_cast<caffe_metric::PairSums*>(
-        this->pairs()->mutable_cpu_data());
-    ParallelRows(end - begin, kGrain, [=](int from, int to) {
-      for (int i = from; i < to; ++i) {
-        const caffe_metric::AnchorRow<Dtype> row = Row(batch, begin + i);
-        const Dtype* own = v + static_cast<size_t>(i) * batch.columns;
-        pairs[begin + i] = caffe_metric::pair_sums(row.self, row.n, own,
-                                                   row.label, row.labels);
-        states[begin + i] = caffe_metric::fold_row(rule_, row, own);
-      }
+                        Dtype* v) {
+    Begin(batch, begin);
+    PairSums* pairs = MutablePairs();
+    ForRows(batch, begin, end, v, [=](int i, Dtype* row, vector<Dtype>* room) {
+      FoldRow(batch, i, row, pairs, room);
     });
   }
   virtual void Meet_cpu(const BatchRows<Dtype>& batch) {
@@ -123,16 +122,20 @@ class RowsOf : public RuleRows<Dtype> {
   }
   virtual void Slope_cpu(const BatchRows<Dtype>& batch, int begin, int end,
                          bool write, const Dtype*, Dtype* v) {
-    const State* states = states_.data();
     double* losses = this->losses()->mutable_cpu_data();
-    ParallelRows(end - begin, kGrain, [=](int from, int to) {
-      for (int i = from; i < to; ++i) {
-        const double loss = caffe_metric::slope_row(
-            met_, Row(batch, begin + i), write, states, states[begin + i],
-            v + static_cast<size_t>(i) * batch.columns);
-        losses[2 * (begin + i)] = loss;
-        losses[2 * (begin + i) + 1] = loss > 0;
-      }
+    ForRows(batch, begin, end, v, [=](int i, Dtype* row, vector<Dtype>* room) {
+      SlopeRow(batch, i, write, row, losses, room);
+    });
+  }
+  // A row stays in the cache between the two.
+  virtual void FoldAndSlope_cpu(const BatchRows<Dtype>& batch, int begin,
+                                int end, bool write, Dtype*, Dtype* v) {
+    Begin(batch, begin);
+    PairSums* pairs = MutablePairs();
+    double* losses = this->losses()->mutable_cpu_data();
+    ForRows(batch, begin, end, v, [=](int i, Dtype* row, vector<Dtype>* room) {
+      FoldRow(batch, i, row, pairs, room);
+      SlopeRow(batch, i, write, row, losses, room);
     });
   }
   virtual int fold_sweeps(bool both) const {
@@ -159,18 +162,55 @@ class RowsOf : public RuleRows<Dtype> {
 
  private:
   typedef typename Rule::State State;
+  typedef caffe_metric::PairSums PairSums;
   static const int kGrain = 16;  // anchors that a thread takes at once
 
-  static caffe_metric::AnchorRow<Dtype> Row(const BatchRows<Dtype>& batch,
-                                            int anchor) {
-    const caffe_metric::AnchorRow<Dtype> row = {
-        batch.among ? anchor : -1, batch.columns, batch.anchor_labels[anchor],
-        batch.labels};
-    return row;
+  void Begin(const BatchRows<Dtype>& batch, int begin) {
+    if (begin == 0) {
+      columns_.sort(batch.columns, batch.labels);
+    }
+    states_.resize(batch.anchors);
+  }
+  PairSums* MutablePairs() {
+    return reinterpret_cast<PairSums*>(this->pairs()->mutable_cpu_data());
+  }
+  // Calls body(anchor, its row of v, scratch) for the anchors [begin, end).
+  template <typename Body>
+  static void ForRows(const BatchRows<Dtype>& batch, int begin, int end,
+                      Dtype* v, const Body& body) {
+    const size_t columns = batch.columns;
+    ParallelRows(end - begin, kGrain, [=](int from, int to) {
+      vector<Dtype> room;
+      for (int i = from; i < to; ++i) {
+        body(begin + i, v + i * columns, &room);
+      }
+    });
+  }
+  void FoldRow(const BatchRows<Dtype>& batch, int anchor, Dtype* v,
+               PairSums* pairs, vector<Dtype>* room) {
+    const caffe_metric::AnchorRow<Dtype> row = Row(batch, anchor);
+    pairs[anchor] =
+        caffe_metric::pair_sums(row.self, row.n, v, row.same, row.count);
+    states_[anchor] = caffe_metric::fold_row(rule_, row, v, room);
+  }
+  void SlopeRow(const BatchRows<Dtype>& batch, int anchor, bool write, Dtype* v,
+                double* losses, vector<Dtype>* room) const {
+    const double loss =
+        caffe_metric::slope_row(met_, Row(batch, anchor), write, states_.data(),
+                                states_[anchor], v, room);
+    losses[2 * anchor] = loss;
+    losses[2 * anchor + 1] = loss > 0;
+  }
+  caffe_metric::AnchorRow<Dtype> Row(const BatchRows<Dtype>& batch,
+                                     int anchor) const {
+    return caffe_metric::anchor_row(batch.among ? anchor : -1, batch.columns,
+                                    batch.anchor_labels[anchor], batch.labels,
+                                    columns_);
   }
 
   Rule rule_;
   Rule met_;  // knows the batch
+  caffe_metric::ColumnsByClass<Dtype> columns_;
   std::vector<State> states_;
   Blob<double> gpu_states_;   // the same, by their bytes
   Blob<double> next_states_;  // and once they have met their partners

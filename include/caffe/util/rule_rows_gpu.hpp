@@ -89,8 +89,17 @@ void RowsOf<Dtype, Rule>::Slope_gpu(const BatchRows<Dtype>& batch, int begin,
 
 }  // namespace caffe
 
-#define INSTANTIATE_RULE_ROWS_GPU(Rule)                    \
-  template class RowsOf<float, caffe_metric::Rule<float>>; \
-  template class RowsOf<double, caffe_metric::Rule<double>>
+// The members of this file alone: another compiler makes the CPU's, by vectors
+// that this one does not know.
+#define INSTANTIATE_RULE_ROWS_GPU_OF(Dtype, Rule)                    \
+  template void RowsOf<Dtype, caffe_metric::Rule<Dtype>>::Fold_gpu(  \
+      int, const BatchRows<Dtype>&, int, int, Dtype*);               \
+  template void RowsOf<Dtype, caffe_metric::Rule<Dtype>>::Meet_gpu(  \
+      const BatchRows<Dtype>&);                                      \
+  template void RowsOf<Dtype, caffe_metric::Rule<Dtype>>::Slope_gpu( \
+      const BatchRows<Dtype>&, int, int, bool, Dtype*, Dtype*)
+#define INSTANTIATE_RULE_ROWS_GPU(Rule)      \
+  INSTANTIATE_RULE_ROWS_GPU_OF(float, Rule); \
+  INSTANTIATE_RULE_ROWS_GPU_OF(double, Rule)
 
 #endif  // CAFFE_UTIL_RULE_ROWS_GPU_HPP_

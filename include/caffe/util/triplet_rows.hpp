@@ -40,7 +40,7 @@ class TripletRows : public RuleRows<Dtype> {
   /// swap meets rows of other anchors: it needs all of them at once.
   virtual bool whole() const { return options_.swap; }
 
-  virtual void Fold_cpu(const BatchRows<Dtype>&, int, int, const Dtype*) {}
+  virtual void Fold_cpu(const BatchRows<Dtype>&, int, int, Dtype*) {}
   virtual void Meet_cpu(const BatchRows<Dtype>&) {}
   virtual void Slope_cpu(const BatchRows<Dtype>& batch, int begin, int end,
                          bool write, const Dtype* d, Dtype* slopes);

@@ -11,8 +11,9 @@
 
 namespace caffe {
 
-// Groups that a thread takes at once.
+// Groups that a thread takes at once, and columns of the gradient.
 const int kGrain = 16;
+const int kColumns = 64;
 
 template <typename Dtype>
 void RankHardLossLayer<Dtype>::LayerSetUp(const vector<Blob<Dtype>*>& bottom,
@@ -180,22 +181,31 @@ void RankHardLossLayer<Dtype>::Backward_cpu(
   const Dtype scale = top[0]->cpu_diff()[0] / normalizer_;
   const Dtype* x = bottom[0]->cpu_data();
   Dtype* dx = bottom[0]->mutable_cpu_diff();
-  for (int g = 0; g < group_num_; ++g) {
-    for (size_t t = 0; t < taken_[g].negatives.size(); ++t) {
-      const Taken& taken = taken_[g].negatives[t];
-      const size_t i = static_cast<size_t>(taken.anchor) * dim_;
-      const size_t p = i + dim_;
-      const size_t j = static_cast<size_t>(taken.negative) * dim_;
-      // Of -x_i . x_p, x_i . x_j and x_p . x_j.
-      const Dtype of_positive = scale * (taken.by_anchor + taken.by_positive);
-      const Dtype of_anchor = taken.by_anchor ? scale : Dtype(0);
-      const Dtype of_second = taken.by_positive ? scale : Dtype(0);
-      for (int k = 0; k < dim_; ++k) {
-        dx[i + k] += of_anchor * x[j + k] - of_positive * x[p + k];
-        dx[p + k] += of_second * x[j + k] - of_positive * x[i + k];
-        dx[j + k] += of_anchor * x[i + k] + of_second * x[p + k];
+  // Rows belong to several anchors, columns to one thread.
+  ParallelRows(dim_, kColumns, [=](int from, int to) {
+    for (int g = 0; g < group_num_; ++g) {
+      for (size_t t = 0; t < taken_[g].negatives.size(); ++t) {
+        AddGradient(taken_[g].negatives[t], scale, from, to, x, dx);
       }
     }
+  });
+}
+
+template <typename Dtype>
+void RankHardLossLayer<Dtype>::AddGradient(const Taken& taken, Dtype scale,
+                                           int from, int to, const Dtype* x,
+                                           Dtype* dx) const {
+  const size_t i = static_cast<size_t>(taken.anchor) * dim_;
+  const size_t p = i + dim_;
+  const size_t j = static_cast<size_t>(taken.negative) * dim_;
+  // Of -x_i . x_p, x_i . x_j and x_p . x_j.
+  const Dtype of_positive = scale * (taken.by_anchor + taken.by_positive);
+  const Dtype of_anchor = taken.by_anchor ? scale : Dtype(0);
+  const Dtype of_second = taken.by_positive ? scale : Dtype(0);
+  for (int k = from; k < to; ++k) {
+    dx[i + k] += of_anchor * x[j + k] - of_positive * x[p + k];
+    dx[p + k] += of_second * x[j + k] - of_positive * x[i + k];
+    dx[j + k] += of_anchor * x[i + k] + of_second * x[p + k];
   }
 }
 

@@ -118,13 +118,13 @@ Dtype* BatchDistances<Dtype>::Strip_cpu(int begin, int end) {
 
 template <typename Dtype>
 void BatchDistances<Dtype>::FinishSquares(int begin, int row, bool upper,
-                                          Dtype* d) const {
+                                          int open, Dtype* d) const {
   const Dtype* u = u_.cpu_data();
   const int skip = upper ? row : 0;
   caffe_metric::squares_to_distances(
       metric_.distance, columns() - skip, dim_,
       u + static_cast<size_t>(begin + row) * dim_,
-      u + static_cast<size_t>(first_ + skip) * dim_,
+      u + static_cast<size_t>(first_ + skip) * dim_, open,
       d + static_cast<size_t>(row) * columns() + skip);
 }
 
@@ -142,7 +142,7 @@ void BatchDistances<Dtype>::MeasureSquares(int begin, int rows, bool upper,
           squares[begin + i], n - skip, squares + first_ + skip,
           d + static_cast<size_t>(i) * n + skip);
       if (open[i] < kClose) {
-        FinishSquares(begin, i, upper, d);
+        FinishSquares(begin, i, upper, open[i], d);
       }
     }
   });
@@ -159,7 +159,10 @@ void BatchDistances<Dtype>::MeasureSquares(int begin, int rows, bool upper,
   const int* row = close.data();
   ParallelRows(close.size(), 1, [=](int from, int to) {
     for (int k = from; k < to; ++k) {
-      FinishSquares(begin, row[k], upper, d);
+      const int skip = upper ? row[k] : 0;
+      const int left = caffe_metric::count_open(
+          n - skip, d + static_cast<size_t>(row[k]) * n + skip);
+      FinishSquares(begin, row[k], upper, left, d);
     }
   });
 }

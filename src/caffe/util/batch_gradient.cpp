@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <numeric>
 #include <vector>
 
@@ -15,6 +16,8 @@ using caffe_metric::RowGroupPart;
 
 // Rows that a thread takes at once, a multiple of the transpose's.
 const int kGrain = 2 * caffe_metric::kTransposeRows;
+// The same of columns of a gradient by elements.
+const int kColumns = 64;
 // Derivatives that are 0 but for one in so many are added row by row.
 const int kSparse = 32;
 // But for one in so many, and of so many rows or more, by groups.
@@ -35,11 +38,14 @@ void BatchDistances<Dtype>::AddGradient_cpu(int begin, int end) {
   Dtype* v = slopes_cpu();
   Dtype* gradient = gradient_.mutable_cpu_data();
   if (!by_gram()) {
-    for (int i = 0; i < rows; ++i) {
-      const size_t row = static_cast<size_t>(i) * n;
-      caffe_metric::add_lp_gradient(metric_, begin + i, first_, n, dim_, x_,
-                                    d + row, v + row, gradient);
-    }
+    // Each pair has two rows, each column one thread.
+    ParallelRows(dim_, kColumns, [=](int from, int to) {
+      for (int i = 0; i < rows; ++i) {
+        const size_t row = static_cast<size_t>(i) * n;
+        caffe_metric::add_lp_gradient(metric_, begin + i, first_, n, dim_, from,
+                                      to, x_, d + row, v + row, gradient);
+      }
+    });
     return;
   }
   weights_in_row_.resize(rows);
@@ -140,10 +146,15 @@ bool BatchDistances<Dtype>::AddGrouped(const Dtype* v) {
         weights[static_cast<size_t>(k) * width + j] = row[columns[j]];
       }
     }
-    for (int j = 0; j < width; ++j) {
-      const Dtype* row = v + static_cast<size_t>(columns[j]) * n;
-      for (int k = 0; k < height; ++k) {
-        weights[static_cast<size_t>(k) * width + j] += row[members[k]];
+    // A few rows of the weights at a time, which stay in the cache.
+    const int few = caffe_metric::kTransposeRows;
+    for (int begin = 0; begin < height; begin += few) {
+      const int end = std::min(begin + few, height);
+      for (int j = 0; j < width; ++j) {
+        const Dtype* row = v + static_cast<size_t>(columns[j]) * n;
+        for (int k = begin; k < end; ++k) {
+          weights[static_cast<size_t>(k) * width + j] += row[members[k]];
+        }
       }
     }
     for (int j = 0; j < width; ++j) {

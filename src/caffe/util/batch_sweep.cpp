@@ -39,13 +39,15 @@ void BatchSweep<Dtype>::Run_cpu(const BatchRows<Dtype>& batch,
     if (!twice || strip < batch.anchors) {
       d = distances_.Strip_cpu(begin, end);
     }
-    if (!twice) {
-      rule->Fold_cpu(batch, begin, end, d);
-    } else if (begin == 0) {
-      rule->Meet_cpu(batch);
+    Dtype* slopes = distances_.slopes_cpu();
+    if (twice) {
+      if (begin == 0) {
+        rule->Meet_cpu(batch);
+      }
+      rule->Slope_cpu(batch, begin, end, with_gradient, d, slopes);
+    } else {
+      rule->FoldAndSlope_cpu(batch, begin, end, with_gradient, d, slopes);
     }
-    rule->Slope_cpu(batch, begin, end, with_gradient, d,
-                    distances_.slopes_cpu());
     if (with_gradient) {
       distances_.AddGradient_cpu(begin, end);
     }
