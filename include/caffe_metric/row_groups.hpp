@@ -13,16 +13,6 @@ struct RowGroup {
   std::vector<int> rows, columns;  // ascending
 };
 
-// How many elements are not 0 of those in n columns.
-template <typename T>
-inline int count_used(int n, const int* columns, const T* row) {
-  int count = 0;
-  for (int k = 0; k < n; ++k) {
-    count += row[columns[k]] != 0;
-  }
-  return count;
-}
-
 // A part of a group: its rows [begin, end), by their place in the list.
 struct RowGroupPart {
   const RowGroup* group;
@@ -31,6 +21,8 @@ struct RowGroupPart {
 
 // Rows a part.
 const int kGroupPart = 128;
+// What it costs to gather a column, in rows.
+const int kGroupGather = 16;
 
 // Deals rows out to groups. Row i itself is column own + i of n. The first row
 // that is left leads a group: the columns are its own and those where has(row,
@@ -61,7 +53,7 @@ inline std::vector<RowGroup> group_rows(const std::vector<int>& rows, int own,
       (in ? group.rows : others).push_back(row);
     }
     left.swap(others);
-    elements += (group.rows.size() + kGroupPart / 8) * group.columns.size();
+    elements += (group.rows.size() + kGroupGather) * group.columns.size();
     if (elements > most) {
       return std::vector<RowGroup>();
     }
@@ -81,14 +73,15 @@ inline bool are_apart(const std::vector<RowGroup>& groups) {
   return !groups.empty();
 }
 
-// Parts of all groups; those point to these.
-inline std::vector<RowGroupPart> parts_of(const std::vector<RowGroup>& groups) {
+// Parts of all groups, of so many rows; those point to these.
+inline std::vector<RowGroupPart> parts_of(const std::vector<RowGroup>& groups,
+                                          int rows = kGroupPart) {
   std::vector<RowGroupPart> parts;
   for (size_t g = 0; g < groups.size(); ++g) {
     const int count = groups[g].rows.size();
-    for (int begin = 0; begin < count; begin += kGroupPart) {
+    for (int begin = 0; begin < count; begin += rows) {
       const RowGroupPart part = {&groups[g], begin,
-                                 std::min(count, begin + kGroupPart)};
+                                 std::min(count, begin + rows)};
       parts.push_back(part);
     }
   }

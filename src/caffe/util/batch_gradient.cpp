@@ -99,6 +99,35 @@ void BatchDistances<Dtype>::AddGradient_cpu(int begin, int end) {
   });
 }
 
+// Gathers the groups' rows of v (n columns), each group a square matrix of its
+// own at weights_at; false where a row has more than that to do: `used` numbers
+// are not 0.
+template <typename Dtype>
+static bool gather_groups(const vector<RowGroupPart>& parts,
+                          const RowGroup* first,
+                          const vector<size_t>& weights_at, const Dtype* v,
+                          int n, const int* used, Dtype* all) {
+  vector<char> apart(parts.size());
+  ParallelParts(parts.size(), [&, v, n, used, all, first](int number, int) {
+    const RowGroupPart& part = parts[number];
+    const vector<int>& columns = part.group->columns;
+    const int width = columns.size();
+    Dtype* weights = all + weights_at[part.group - first];
+    bool only = true;
+    for (int k = part.begin; k < part.end; ++k) {
+      const int member = part.group->rows[k];
+      const Dtype* row = v + static_cast<size_t>(member) * n;
+      Dtype* own = weights + static_cast<size_t>(k) * width;
+      for (int j = 0; j < width; ++j) {
+        own[j] = row[columns[j]];
+      }
+      only = only && caffe_metric::count_used(width, own) == used[member];
+    }
+    apart[number] = only;
+  });
+  return std::count(apart.begin(), apart.end(), 0) == 0;
+}
+
 template <typename Dtype>
 bool BatchDistances<Dtype>::AddGrouped(const Dtype* v) {
   const int n = columns();
@@ -108,26 +137,38 @@ bool BatchDistances<Dtype>::AddGrouped(const Dtype* v) {
   }
   vector<int> rows(n);
   std::iota(rows.begin(), rows.end(), 0);
+  // Whether a row has to do with its group's columns alone, is seen below.
   const vector<RowGroup> groups = caffe_metric::group_rows(
       rows, 0, n, static_cast<size_t>(n) * n / 2,
       [=](int row, int column) {
         return v[static_cast<size_t>(row) * n + column] != 0;
       },
       [=](int row, const vector<int>& columns) {
-        return used[row] ==
-               caffe_metric::count_used(columns.size(), columns.data(),
-                                        v + static_cast<size_t>(row) * n);
+        return used[row] <= static_cast<int>(columns.size());
       });
   if (!caffe_metric::are_apart(groups)) {
     return false;
   }
-  const vector<RowGroupPart> parts = caffe_metric::parts_of(groups);
+  // Large parts: each gathers all rows of its group.
+  const vector<RowGroupPart> parts =
+      caffe_metric::parts_of(groups, 2 * caffe_metric::kGroupPart);
+  vector<size_t> weights_at(1, 0);
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const size_t width = groups[g].columns.size();
+    weights_at.push_back(weights_at[g] + width * width);
+  }
+  rooms_.resize(1 + ThreadsOfParts(parts.size()));
+  rooms_[0].resize(weights_at.back());
+  Dtype* all = rooms_[0].data();
+  const RowGroup* first = groups.data();
+  if (!gather_groups(parts, first, weights_at, v, n, used, all)) {
+    return false;
+  }
   const Dtype* u = u_.cpu_data();
   Dtype* gradient = gradient_.mutable_cpu_data();
   Dtype* row_sums = row_sums_.mutable_cpu_data();
-  rooms_.resize(ThreadsOfParts(parts.size()));
-  vector<Dtype>* rooms = rooms_.data();
-  ParallelParts(parts.size(), [=, &parts](int number, int thread) {
+  vector<Dtype>* rooms = rooms_.data() + 1;
+  ParallelParts(parts.size(), [=, &parts, &weights_at](int number, int thread) {
     const RowGroupPart& part = parts[number];
     const int* members = &part.group->rows[part.begin];
     const vector<int>& columns = part.group->columns;
@@ -140,21 +181,13 @@ bool BatchDistances<Dtype>::AddGrouped(const Dtype* v) {
     Dtype* others = weights + others_at;
     Dtype* sums = weights + sums_at;
     // v + v^T
-    for (int k = 0; k < height; ++k) {
-      const Dtype* row = v + static_cast<size_t>(members[k]) * n;
-      for (int j = 0; j < width; ++j) {
-        weights[static_cast<size_t>(k) * width + j] = row[columns[j]];
-      }
-    }
-    // A few rows of the weights at a time, which stay in the cache.
-    const int few = caffe_metric::kTransposeRows;
-    for (int begin = 0; begin < height; begin += few) {
-      const int end = std::min(begin + few, height);
-      for (int j = 0; j < width; ++j) {
-        const Dtype* row = v + static_cast<size_t>(columns[j]) * n;
-        for (int k = begin; k < end; ++k) {
-          weights[static_cast<size_t>(k) * width + j] += row[members[k]];
-        }
+    const Dtype* whole = all + weights_at[part.group - first];
+    std::copy(whole + static_cast<size_t>(part.begin) * width,
+              whole + static_cast<size_t>(part.end) * width, weights);
+    for (int j = 0; j < width; ++j) {
+      const Dtype* row = whole + static_cast<size_t>(j) * width + part.begin;
+      for (int k = 0; k < height; ++k) {
+        weights[static_cast<size_t>(k) * width + j] += row[k];
       }
     }
     for (int j = 0; j < width; ++j) {
