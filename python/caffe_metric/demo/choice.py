@@ -50,15 +50,21 @@ CANDIDATES = {
     ],
     "sup_con": [{"temperature": 0.05}, {"temperature": 0.1}, {"temperature": 0.2}],
     "lifted_structure": [
-        {"form": "GENERALIZED", "margin": 1},
-        {"form": "GENERALIZED", "margin": 0.5},
-        {"form": "SONG", "margin": 1},
+        {"form": "GENERALIZED", "scale": 1, "margin": 1},
+        {"form": "GENERALIZED", "scale": 1, "margin": 0.5},
+        {"form": "SONG", "scale": 1, "margin": 1},
+        {"form": "SONG", "scale": 4, "margin": 1},
+        {"form": "SONG", "scale": 8, "margin": 1},
+        {"form": "GENERALIZED", "scale": 4, "margin": 1},
     ],
     "proxy_anchor": [
-        {"margin": 0.1, "alpha": 32},
-        {"margin": 0.1, "alpha": 16},
-        {"margin": 0.3, "alpha": 32},
-        {"margin": 0.1, "alpha": 8},
+        {"lr_mult": 10, "margin": 0.1, "alpha": 32},
+        {"lr_mult": 10, "margin": 0.1, "alpha": 16},
+        {"lr_mult": 10, "margin": 0.3, "alpha": 32},
+        {"lr_mult": 10, "margin": 0.1, "alpha": 8},
+        {"lr_mult": 10, "margin": 0.1, "alpha": 4},
+        {"lr_mult": 10, "margin": 0.1, "alpha": 2},
+        {"lr_mult": 30, "margin": 0.1, "alpha": 8},
     ],
     "center": [{"loss_weight": 0.003}, {"loss_weight": 0.01}, {"loss_weight": 0.03}],
 }
@@ -104,9 +110,11 @@ def candidates(recipes: list[Recipe], names=None) -> list[Recipe]:
 
 def _changed(recipe: Recipe, name: str, values, title: str) -> Recipe:
     net, solver = recipe.net, recipe.solver
+    start = net.index("layer {", net.index('name: "projection"'))  # what follows the embedding
     for key, value in values.items():
-        net, count = re.subn(rf"\b{key}: [^\s}}]+", f"{key}: {value}", net)
-        assert count == 1, f"{recipe.name}: {key} stands {count} times in its net"
+        head, count = re.subn(rf"\b{key}: [^\s}}]+", f"{key}: {value}", net[start:])
+        assert count == 1, f"{recipe.name}: {key} stands {count} times behind its embedding"
+        net = net[:start] + head
     steps = int(re.search(r"max_iter: (\d+)", solver)[1])
     if recipe.name in RATES:
         net = re.sub(
