@@ -1,10 +1,11 @@
 """What the presets reach on people that no net has seen: a table of docs/faces.md.
 
-    .venv/bin/python -m benchmarks.people [--iterations 400] [--seeds 1,2,3]
+    .venv/bin/python -m benchmarks.people [--iterations 400] [--seeds 1,2,3] [--people 30] [--neck]
 
 Drawn people (examples/10_faces/draw_people.py), 46 x 56 and gray: 30 of 10 images are trained, in
-batches of 60, and verified are all pairs of the images of 40 others; raw pixels beside. Each seed
-draws people anew; the settings of the presets were chosen on the people of another.
+batches of 60 (--people: the first of them), and verified are all pairs of the images of 40 others;
+raw pixels beside. Each seed draws people anew; the settings of the presets were chosen on the
+people of another.
 """
 
 from __future__ import annotations
@@ -35,14 +36,16 @@ def main():
     parser.add_argument("--iterations", type=int, default=400)
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--presets", default=",".join(PRESETS))
+    parser.add_argument("--people", type=int, default=TRAINED, help="that are trained")
+    parser.add_argument("--neck", action="store_true", help="a BatchNorm behind the embedding")
     args = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     seeds = args.seeds.split(",")
     for seed in seeds:
-        prepare(seed)
+        prepare(seed, args.people)
     print(f"{'raw pixels':22}{presets.row([of_pixels(seed) for seed in seeds])}", flush=True)
     for name in args.presets.split(","):
-        found = [measure(train(name, args.iterations, seed), seed) for seed in seeds]
+        found = [measure(train(name, args.iterations, seed, args.neck), seed) for seed in seeds]
         print(f"{name:22}{presets.row(found)}", flush=True)
 
 
@@ -50,20 +53,21 @@ def database(seed, what):
     return FOLDER / f"{what}_{seed}.lmdb"
 
 
-def prepare(seed):
+def prepare(seed, trained):
     drawn = FOLDER / f"drawn_{seed}"
     people = ["--people", str(TRAINED + MEASURED), "--seed", seed]
     subprocess.run([sys.executable, str(DRAW), str(drawn), *people], check=True)
     source = open_source(drawn, picture=Picture(gray=True))
     others = range(TRAINED, TRAINED + MEASURED)
-    convert(keep_classes(source, exclude=others), database(seed, "train"), force=True)
+    convert(keep_classes(source, include=range(trained)), database(seed, "train"), force=True)
     convert(keep_classes(source, include=others), database(seed, "unseen"), force=True)
 
 
-def train(name, iterations, seed):
+def train(name, iterations, seed, neck):
     """The folder of a finished training."""
-    folder, trunk = FOLDER / f"{name}_{iterations}_{seed}", FOLDER / "trunk.prototxt"
-    text = presets.TRUNK.format(presets.convolutions(), "conv2")
+    folder = FOLDER / f"{name}_{iterations}_{seed}{'_neck' * neck}"
+    trunk = FOLDER / "trunk.prototxt"
+    text = presets.TRUNK.format(presets.convolutions(), "conv2") + presets.NECK * neck
     trunk.write_text(text.replace("dim: 28 dim: 28", "dim: 56 dim: 46"))
     data = ["--data", str(database(seed, "train")), "--iterations", str(iterations)]
     presets.run("preset", name, "--trunk", str(trunk), *data, *OPTIONS, "-o", str(folder))
@@ -75,7 +79,7 @@ def train(name, iterations, seed):
 def measure(folder, seed):
     """The AUC of the people that were not trained."""
     net, model = str(folder / "net.prototxt"), presets.model_of(folder)
-    found = extract(net, model, str(database(seed, "unseen")), "embedding")
+    found = extract(net, model, str(database(seed, "unseen")), presets.blob_of(folder))
     return presets.auc(found[0], found[1])
 
 

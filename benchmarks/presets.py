@@ -1,11 +1,11 @@
 """What the presets reach on classes that no net has seen: the tables of docs/training.md.
 
-    .venv/bin/python -m benchmarks.presets [--iterations 400] [--seeds 1,2,3]
+    .venv/bin/python -m benchmarks.presets [--iterations 400] [--seeds 1,2,3] [--neck]
 
 Fashion-MNIST, 1000 training images of each of seven classes; verification over all pairs of 1500
 test images of the other three (pullover, sandal, bag), raw pixels beside. The settings of the
 presets were chosen with --validation: seven other choices of three unseen classes, among the seven,
-and of training images.
+and of training images. --neck: the trunk ends in a BatchNorm, which takes the common mean away.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ layer {{ name: "input" type: "Input" top: "data"
 {0}layer {{ name: "embedding" type: "InnerProduct" bottom: "{1}" top: "embedding"
   inner_product_param {{ num_output: 64 weight_filler {{ type: "xavier" }} }} }}
 """
+NECK = """
+layer { name: "embedding_neck" type: "BatchNorm" bottom: "embedding" top: "embedding_neck" }
+"""
 
 
 def main():
@@ -50,6 +53,7 @@ def main():
     parser.add_argument("--rate", help="else the preset's own")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--presets", default=",".join(PRESETS))
+    parser.add_argument("--neck", action="store_true", help="a BatchNorm behind the embedding")
     parser.add_argument("--validation", action="store_true")
     args = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -61,7 +65,7 @@ def main():
     print(f"{'raw pixels':22}{row(pixels)}", flush=True)
     for name in args.presets.split(","):
         found = [
-            measure(train(name, unseen, args.iterations, seed, args.rate), unseen)
+            measure(train(name, unseen, args.iterations, seed, args.rate, args.neck), unseen)
             for unseen in splits
             for seed in seeds
         ]
@@ -97,11 +101,11 @@ def put(source, classes, path, count):
     write_lmdb(path, records, force=True)
 
 
-def train(name, unseen, iterations, seed, rate):
+def train(name, unseen, iterations, seed, rate, neck=False):
     """The folder of a finished training."""
-    folder = FOLDER / f"{name}_{''.join(map(str, unseen))}_{iterations}_{seed}"
+    folder = FOLDER / f"{name}_{''.join(map(str, unseen))}_{iterations}_{seed}{'_neck' * neck}"
     trunk = FOLDER / "trunk.prototxt"
-    trunk.write_text(TRUNK.format(convolutions(), "conv2"))
+    trunk.write_text(TRUNK.format(convolutions(), "conv2") + NECK * neck)
     options = ["--scale", "0.00390625", "--iterations", str(iterations)]
     options += ["--rate", rate] if rate else []
     data = ["--data", str(database(unseen, "train"))]
@@ -131,8 +135,13 @@ def model_of(folder):
 def measure(folder, unseen, model=None):
     """The AUC of the unseen classes."""
     data = str(database(unseen, "unseen"))
-    found = extract(str(folder / "net.prototxt"), model or model_of(folder), data, "embedding")
+    found = extract(str(folder / "net.prototxt"), model or model_of(folder), data, blob_of(folder))
     return auc(found[0], found[1])
+
+
+def blob_of(folder):
+    """What is deployed: the embedding, behind its neck where it has one."""
+    return "embedding_neck" if folder.name.endswith("_neck") else "embedding"
 
 
 def of_pixels(unseen):
