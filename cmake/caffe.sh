@@ -46,11 +46,20 @@ test_gtests() {
   cmake_build caffe-gtests && run_gtests build/test/test.testbin --gtest_filter=-*GPU*
 }
 
-# The same tests under the address and undefined sanitizers, with the little of Caffe they need.
-# The slowest one with one of the two types.
+# The same tests under the address and undefined sanitizers, with the little of Caffe they need: half
+# of them beside the other. The slowest one with one of the two types.
 test_sanitized() {
   cmake -S cmake/sanitize -B build/sanitize -G Ninja -DCAFFE_TREE="$tree" &&
-    cmake --build build/sanitize && run_gtests "$root/build/sanitize/gtests" --gtest_filter=-TripletMiningCPUTest/1.TestManyStrips
+    cmake --build build/sanitize || return 1
+  sanitized_half 1 &
+  half=$!
+  sanitized_half 0 || { wait "$half" || :; return 1; }
+  wait "$half"
+}
+
+sanitized_half() { # 0 or 1
+  GTEST_TOTAL_SHARDS=2 GTEST_SHARD_INDEX=$1 run_gtests "$root/build/sanitize/gtests" \
+    --gtest_filter=-TripletMiningCPUTest/1.TestManyStrips
 }
 
 # And in GPU mode: the .cu files, compiled for the host and run there. What runs on the CPU alone

@@ -22,7 +22,7 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 def pytest_cmdline_main(config):
     """A run over folders takes all cores where pytest-xdist is installed; `-n 0` takes one.
 
-    One worker more than cores: some tests wait for processes. The slow ones are dealt out singly.
+    One worker more than cores: some tests wait for processes. Tests are dealt out singly.
     """
     options = config.option
     is_worker = hasattr(config, "workerinput")
@@ -30,6 +30,16 @@ def pytest_cmdline_main(config):
     if getattr(options, "numprocesses", 0) is None and over_folders and not is_worker:
         options.numprocesses = os.cpu_count() + 1
         options.dist = "worksteal"
+
+
+def pytest_collection_modifyitems(items):
+    """The longest first: what begins last must not keep one worker alone."""
+
+    def late(item):
+        slow = item.get_closest_marker("slow")
+        return 2 if slow is None else not slow.kwargs.get("first", False)
+
+    items.sort(key=late)
 
 
 @pytest.fixture(autouse=True)

@@ -113,7 +113,7 @@ def auc(embeddings):
     return roc((unit @ unit.T)[upper], labels[upper[0]] == labels[upper[1]]).auc()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.parametrize("name", sorted(set(presets.PRESETS) - {"softmax"}))
 def test_each_way_is_ahead_of_softmax(reached, name):
     need("cpp")

@@ -143,7 +143,7 @@ def disturbed_and_not(folder, engine):
     return whole, parts, kill_and_resume(parts, engine)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_a_killed_training_ends_with_the_same_bits(tmp_path):
     for engine in LOSSES:
         need(engine)
