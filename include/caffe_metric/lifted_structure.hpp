@@ -42,7 +42,7 @@ struct LiftedSongRule : BatchRule {
     LogSum<T> others;   // of m - d
     double log_others;  // their ln sum
     double loss;
-    double pull;  // sum_j max(0, J_ij) e^(log_others - ln(.. + ..))
+    double pull;  // sum_j max(0, J_ij) share_ij
   };
 
   CAFFE_METRIC_HD Distance measure() const { return normalize ? UNIT_L2 : L2; }
@@ -79,12 +79,15 @@ struct LiftedSongRule : BatchRule {
     state->log_others = state->others.value();
   }
 
-  // max(0, J); *log_sum is what ln is taken of there.
+  // max(0, J); *share is what this anchor's sum is of both, whose ln is taken.
   CAFFE_METRIC_HD double term(const State& state, const State& partner, T d,
-                              double* log_sum) const {
-    *log_sum = log_add<T>(state.log_others, partner.log_others);
-    const double j = *log_sum + d;
-    return j > 0 ? j : 0;
+                              double* share) const {
+    const double ahead = state.log_others - partner.log_others;
+    const T e = std::exp(static_cast<T>(-std::fabs(ahead)));
+    *share = (ahead > 0 ? 1 : e) / (1 + e);
+    const double greater = ahead > 0 ? state.log_others : partner.log_others;
+    const double j = greater + std::log1p(e) + d;
+    return j > 0 ? j : 0;  // of no other classes j is NaN
   }
 
   CAFFE_METRIC_HD State again(const State& state) const {
@@ -96,12 +99,11 @@ struct LiftedSongRule : BatchRule {
   CAFFE_METRIC_HD void fold_again(State* state, T d, bool same,
                                   const State& partner) const {
     if (same) {
-      double log_sum;
-      const double j = term(*state, partner, d, &log_sum);
+      double share;
+      const double j = term(*state, partner, d, &share);
       if (j > 0) {
         state->loss += 0.25 * j * j;
-        state->pull +=
-            j * std::exp(static_cast<T>(state->log_others - log_sum));
+        state->pull += j * share;
       }
     }
   }
@@ -118,8 +120,8 @@ struct LiftedSongRule : BatchRule {
   CAFFE_METRIC_HD T slope(const State& state, T d, bool same,
                           const State& partner) const {
     if (same) {
-      double log_sum;
-      return static_cast<T>(0.5 * term(state, partner, d, &log_sum));
+      double share;
+      return static_cast<T>(0.5 * term(state, partner, d, &share));
     }
     if (state.pull == 0) {
       return 0;

@@ -19,8 +19,8 @@ struct RowGroupPart {
   int begin, end;
 };
 
-// Rows a part.
-const int kGroupPart = 128;
+// Rows a part; not few, since each gathers all columns of its group.
+const int kGroupPart = 256;
 // What it costs to gather a column, in rows.
 const int kGroupGather = 16;
 
@@ -73,15 +73,14 @@ inline bool are_apart(const std::vector<RowGroup>& groups) {
   return !groups.empty();
 }
 
-// Parts of all groups, of so many rows; those point to these.
-inline std::vector<RowGroupPart> parts_of(const std::vector<RowGroup>& groups,
-                                          int rows = kGroupPart) {
+// Parts of all groups; those point to these.
+inline std::vector<RowGroupPart> parts_of(const std::vector<RowGroup>& groups) {
   std::vector<RowGroupPart> parts;
   for (size_t g = 0; g < groups.size(); ++g) {
     const int count = groups[g].rows.size();
-    for (int begin = 0; begin < count; begin += rows) {
+    for (int begin = 0; begin < count; begin += kGroupPart) {
       const RowGroupPart part = {&groups[g], begin,
-                                 std::min(count, begin + rows)};
+                                 std::min(count, begin + kGroupPart)};
       parts.push_back(part);
     }
   }

@@ -17,6 +17,8 @@ using caffe_metric::RowGroupPart;
 const int kGrain = 2 * caffe_metric::kTransposeRows;
 // A row that is close to fewer others is measured by itself.
 const int kClose = 32;
+// Close rows that are multiplied at once.
+const int kCloseBlock = 64;
 
 // The diagonal of n rows' products and what lies above it, of a wider matrix.
 static void upper_products(int n, int dim, const float* u, float* gram,
@@ -188,19 +190,21 @@ void BatchDistances<Dtype>::MeasureClose(int begin, const vector<int>& rows,
     const RowGroupPart& part = parts[number];
     const int* members = &part.group->rows[part.begin];
     const vector<int>& all = part.group->columns;
-    // Above the diagonal these rows meet none of the columns before them.
-    const int skip =
-        upper ? std::lower_bound(all.begin(), all.end(), *members) - all.begin()
-              : 0;
-    const int* columns = all.data() + skip;
+    // Above the diagonal a row, and those behind it, meet none before it.
+    const auto before = [&all, upper](int row) -> int {
+      return upper ? std::lower_bound(all.begin(), all.end(), row) - all.begin()
+                   : 0;
+    };
+    const int start = before(members[0]);
+    const int* columns = all.data() + start;
     const int height = part.end - part.begin;
-    const int width = all.size() - skip;
-    const size_t rows_at = static_cast<size_t>(height) * width;
-    const size_t others_at = rows_at + static_cast<size_t>(height) * dim_;
+    const int width = all.size() - start;
+    const size_t mine_at = static_cast<size_t>(kCloseBlock) * width;
+    const size_t others_at = mine_at + static_cast<size_t>(height) * dim_;
     const size_t squares_at = others_at + static_cast<size_t>(width) * dim_;
     rooms[thread].resize(squares_at + height + width);
     Dtype* products = rooms[thread].data();
-    Dtype* mine = products + rows_at;
+    Dtype* mine = products + mine_at;
     Dtype* others = products + others_at;
     Dtype* my_squares = products + squares_at;
     Dtype* squares = my_squares + height;
@@ -210,12 +214,20 @@ void BatchDistances<Dtype>::MeasureClose(int begin, const vector<int>& rows,
                             members, height, mine, my_squares);
     caffe_metric::rows_from(dim_, u + static_cast<size_t>(first_) * dim_,
                             origin, columns, width, others, squares);
-    strided_gemm(CblasNoTrans, CblasTrans, height, width, dim_, Dtype(1), mine,
-                 dim_, others, dim_, Dtype(0), products, width);
-    for (int k = 0; k < height; ++k) {
-      caffe_metric::close_squares(my_squares[k], width, columns, squares,
-                                  products + static_cast<size_t>(k) * width,
-                                  d + static_cast<size_t>(members[k]) * n);
+    for (int k = 0; k < height; k += kCloseBlock) {
+      const int skip = before(members[k]) - start;
+      const int block = std::min(kCloseBlock, height - k);
+      const int count = width - skip;
+      strided_gemm(CblasNoTrans, CblasTrans, block, count, dim_, Dtype(1),
+                   mine + static_cast<size_t>(k) * dim_, dim_,
+                   others + static_cast<size_t>(skip) * dim_, dim_, Dtype(0),
+                   products, count);
+      for (int i = k; i < k + block; ++i) {
+        caffe_metric::close_squares(
+            my_squares[i], count, columns + skip, squares + skip,
+            products + static_cast<size_t>(i - k) * count,
+            d + static_cast<size_t>(members[i]) * n);
+      }
     }
   });
 }

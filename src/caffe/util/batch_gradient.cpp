@@ -149,9 +149,7 @@ bool BatchDistances<Dtype>::AddGrouped(const Dtype* v) {
   if (!caffe_metric::are_apart(groups)) {
     return false;
   }
-  // Large parts: each gathers all rows of its group.
-  const vector<RowGroupPart> parts =
-      caffe_metric::parts_of(groups, 2 * caffe_metric::kGroupPart);
+  const vector<RowGroupPart> parts = caffe_metric::parts_of(groups);
   vector<size_t> weights_at(1, 0);
   for (size_t g = 0; g < groups.size(); ++g) {
     const size_t width = groups[g].columns.size();
