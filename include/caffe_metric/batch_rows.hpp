@@ -102,14 +102,18 @@ struct FirstFold<Rule, true> {
                   std::vector<T>* room, typename Rule::State* state) {
     room->resize(row.n + row.count);
     T* kept = room->data() + row.n;
-    typename Rule::State own = *state;  // in registers
-    for_same(row, [&](int j) { rule.fold(&own, v[j], true); });
-    *state = own;
     const T absent = absent_measure<T>(rule.measure());
     for (int k = 0; k < row.count; ++k) {
       kept[k] = v[row.same[k]];
       v[row.same[k]] = absent;
     }
+    typename Rule::State own = *state;  // in registers
+    for (int k = 0; k < row.count; ++k) {
+      if (row.same[k] != row.self) {
+        rule.fold(&own, kept[k], true);
+      }
+    }
+    *state = own;
     if (row.count < row.n) {
       rule.fold_others(state, row.n, v, room->data());
     }

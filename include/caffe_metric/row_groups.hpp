@@ -20,7 +20,7 @@ struct RowGroupPart {
 };
 
 // Rows a part; not few, since each gathers all columns of its group.
-const int kGroupPart = 256;
+const int kGroupPart = 512;
 // What it costs to gather a column, in rows.
 const int kGroupGather = 16;
 

@@ -166,28 +166,23 @@ bool BatchDistances<Dtype>::AddGrouped(const Dtype* v) {
   Dtype* gradient = gradient_.mutable_cpu_data();
   Dtype* row_sums = row_sums_.mutable_cpu_data();
   vector<Dtype>* rooms = rooms_.data() + 1;
+  // v + v^T
+  ParallelParts(groups.size(), [=, &groups, &weights_at](int number, int) {
+    const int width = groups[number].columns.size();
+    caffe_metric::add_transpose(width, 0, width, all + weights_at[number]);
+  });
   ParallelParts(parts.size(), [=, &parts, &weights_at](int number, int thread) {
     const RowGroupPart& part = parts[number];
     const int* members = &part.group->rows[part.begin];
     const vector<int>& columns = part.group->columns;
     const int height = part.end - part.begin;
     const int width = columns.size();
-    const size_t others_at = static_cast<size_t>(height) * width;
-    const size_t sums_at = others_at + static_cast<size_t>(width) * dim_;
+    const size_t sums_at = static_cast<size_t>(width) * dim_;
     rooms[thread].resize(sums_at + static_cast<size_t>(height) * dim_);
-    Dtype* weights = rooms[thread].data();
-    Dtype* others = weights + others_at;
-    Dtype* sums = weights + sums_at;
-    // v + v^T
-    const Dtype* whole = all + weights_at[part.group - first];
-    std::copy(whole + static_cast<size_t>(part.begin) * width,
-              whole + static_cast<size_t>(part.end) * width, weights);
-    for (int j = 0; j < width; ++j) {
-      const Dtype* row = whole + static_cast<size_t>(j) * width + part.begin;
-      for (int k = 0; k < height; ++k) {
-        weights[static_cast<size_t>(k) * width + j] += row[k];
-      }
-    }
+    Dtype* others = rooms[thread].data();
+    Dtype* sums = others + sums_at;
+    const Dtype* weights = all + weights_at[part.group - first] +
+                           static_cast<size_t>(part.begin) * width;
     for (int j = 0; j < width; ++j) {
       caffe_copy(dim_, u + static_cast<size_t>(columns[j]) * dim_,
                  others + static_cast<size_t>(j) * dim_);
