@@ -10,7 +10,6 @@ product. What is learned does not depend on the window: TRAIN uses the batch's o
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 from caffe_metric.demo.images import UNSEEN
@@ -85,16 +84,12 @@ def train(window, iterations, rate, seed):
     data = ["--data", str(presets.database(UNSEEN, "train")), "--rate", str(rate)]
     trunk = str(FOLDER / "trunk.prototxt")
     presets.run("preset", "softmax", "--trunk", trunk, *data, *options, "-o", str(folder))
-    change(folder / "net.prototxt", r"(moving_average_fraction): \S+", rf"\1: {window}")
-    change(folder / "solver.prototxt", r'lr_policy: "poly"\npower: 1', 'lr_policy: "fixed"')
-    change(folder / "solver.prototxt", r"snapshot: \d+", f"snapshot: {STEPS}")
+    presets.change(folder / "net.prototxt", r"(moving_average_fraction): \S+", rf"\1: {window}")
+    presets.change(folder / "solver.prototxt", r'lr_policy: "poly"\npower: 1', 'lr_policy: "fixed"')
+    presets.change(folder / "solver.prototxt", r"snapshot: \d+", f"snapshot: {STEPS}")
     solver = str(folder / "solver.prototxt")
     presets.run("train", "--solver", solver, "--seed", seed, "--threads", "1")
     return folder
-
-
-def change(path, old, new):
-    path.write_text(re.sub(old, new, path.read_text()))
 
 
 def measure(folder, model):

@@ -38,6 +38,7 @@ def main():
     parser.add_argument("--presets", default=",".join(PRESETS))
     parser.add_argument("--people", type=int, default=TRAINED, help="that are trained")
     parser.add_argument("--neck", action="store_true", help="a BatchNorm behind the embedding")
+    parser.add_argument("--logit-scale", help="where they are normalised, else the preset's own")
     args = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     seeds = args.seeds.split(",")
@@ -45,7 +46,7 @@ def main():
         prepare(seed, args.people)
     print(f"{'raw pixels':22}{presets.row([of_pixels(seed) for seed in seeds])}", flush=True)
     for name in args.presets.split(","):
-        found = [measure(train(name, args.iterations, seed, args.neck), seed) for seed in seeds]
+        found = [measure(train(name, seed, args), seed) for seed in seeds]
         print(f"{name:22}{presets.row(found)}", flush=True)
 
 
@@ -63,16 +64,15 @@ def prepare(seed, trained):
     convert(keep_classes(source, include=others), database(seed, "unseen"), force=True)
 
 
-def train(name, iterations, seed, neck):
+def train(name, seed, args):
     """The folder of a finished training."""
-    folder = FOLDER / f"{name}_{iterations}_{seed}{'_neck' * neck}"
+    folder = FOLDER / f"{name}_{args.iterations}_{seed}{'_neck' * args.neck}"
     trunk = FOLDER / "trunk.prototxt"
-    text = presets.TRUNK.format(presets.convolutions(), "conv2") + presets.NECK * neck
+    text = presets.TRUNK.format(presets.convolutions(), "conv2") + presets.NECK * args.neck
     trunk.write_text(text.replace("dim: 28 dim: 28", "dim: 56 dim: 46"))
-    data = ["--data", str(database(seed, "train")), "--iterations", str(iterations)]
+    data = ["--data", str(database(seed, "train")), "--iterations", str(args.iterations)]
     presets.run("preset", name, "--trunk", str(trunk), *data, *OPTIONS, "-o", str(folder))
-    for solver in sorted(folder.glob("*solver.prototxt")):
-        presets.run("train", "--solver", str(solver), "--seed", seed, "--threads", "1")
+    presets.train_stages(folder, seed, args.logit_scale)
     return folder
 
 

@@ -1,11 +1,13 @@
 """What the presets reach on classes that no net has seen: the tables of docs/training.md.
 
-    .venv/bin/python -m benchmarks.presets [--iterations 400] [--seeds 1,2,3] [--neck]
+    .venv/bin/python -m benchmarks.presets [--iterations 400] [--seeds 1,2,3] [--neck] [--balanced]
 
 Fashion-MNIST, 1000 training images of each of seven classes; verification over all pairs of 1500
-test images of the other three (pullover, sandal, bag), raw pixels beside. The settings of the
-presets were chosen with --validation: seven other choices of three unseen classes, among the seven,
-and of training images. --neck: the trunk ends in a BatchNorm, which takes the common mean away.
+test images of the other three (pullover, sandal, bag), raw pixels beside. --balanced: ten choices
+of the other three, each class thrice. The settings of the presets were chosen with --validation:
+seven choices of three unseen classes among the seven, and of training images. --neck: the trunk
+ends in a BatchNorm, which takes the common mean away. --logit-scale: ArcFace's and CosFace's,
+instead of the preset's.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from caffe_metric.training.presets import PRESETS
 FOLDER = Path("build/presets")
 # Of the seven, each thrice, each two of them once.
 VALIDATION = ((0, 1, 4), (1, 3, 6), (3, 4, 7), (4, 6, 9), (0, 6, 7), (1, 7, 9), (0, 3, 9))
+# Of all ten, each thrice, no two of them twice.
+BALANCED = tuple(tuple(sorted((k, (k + 1) % 10, (k + 3) % 10))) for k in range(10))
 TRAINED, MEASURED = 1000, 500  # images a class
 CONVOLUTION = """
 layer {{ name: "{0}" type: "Convolution" bottom: "{1}" top: "{0}"
@@ -54,20 +58,21 @@ def main():
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--presets", default=",".join(PRESETS))
     parser.add_argument("--neck", action="store_true", help="a BatchNorm behind the embedding")
-    parser.add_argument("--validation", action="store_true")
+    parser.add_argument("--logit-scale", help="where they are normalised, else the preset's own")
+    choices = parser.add_mutually_exclusive_group()
+    choices.add_argument("--validation", action="store_true")
+    choices.add_argument("--balanced", action="store_true")
     args = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in args.seeds.split(",")]
-    splits = VALIDATION if args.validation else (UNSEEN,)
+    splits = VALIDATION if args.validation else BALANCED if args.balanced else (UNSEEN,)
     for unseen in splits:
         prepare(unseen, args.validation)
     pixels = [of_pixels(unseen) for unseen in splits]
     print(f"{'raw pixels':22}{row(pixels)}", flush=True)
     for name in args.presets.split(","):
         found = [
-            measure(train(name, unseen, args.iterations, seed, args.rate, args.neck), unseen)
-            for unseen in splits
-            for seed in seeds
+            measure(train(name, unseen, seed, args), unseen) for unseen in splits for seed in seeds
         ]
         print(f"{name:22}{row(found)}", flush=True)
 
@@ -101,18 +106,31 @@ def put(source, classes, path, count):
     write_lmdb(path, records, force=True)
 
 
-def train(name, unseen, iterations, seed, rate, neck=False):
+def train(name, unseen, seed, args):
     """The folder of a finished training."""
-    folder = FOLDER / f"{name}_{''.join(map(str, unseen))}_{iterations}_{seed}{'_neck' * neck}"
+    key = f"{''.join(map(str, unseen))}_{args.iterations}_{seed}{'_neck' * args.neck}"
+    folder = FOLDER / f"{name}_{key}"
     trunk = FOLDER / "trunk.prototxt"
-    trunk.write_text(TRUNK.format(convolutions(), "conv2") + NECK * neck)
-    options = ["--scale", "0.00390625", "--iterations", str(iterations)]
-    options += ["--rate", rate] if rate else []
+    trunk.write_text(TRUNK.format(convolutions(), "conv2") + NECK * args.neck)
+    options = ["--scale", "0.00390625", "--iterations", str(args.iterations)]
+    options += ["--rate", args.rate] if args.rate else []
     data = ["--data", str(database(unseen, "train"))]
     run("preset", name, "--trunk", str(trunk), *data, *options, "-o", str(folder))
+    train_stages(folder, seed, args.logit_scale)
+    return folder
+
+
+def train_stages(folder, seed, logit_scale=None):
+    """Trains what a preset wrote; logit_scale: of its last stage, instead of the preset's."""
+    if logit_scale:
+        scale = r"(normalize_features: true scale:) \S+"
+        change(folder / "net.prototxt", scale, rf"\1 {logit_scale}")
     for solver in sorted(folder.glob("*solver.prototxt")):
         run("train", "--solver", str(solver), "--seed", str(seed), "--threads", "1")
-    return folder
+
+
+def change(path, old, new):
+    path.write_text(re.sub(old, new, path.read_text()))
 
 
 def convolutions(behind=""):
