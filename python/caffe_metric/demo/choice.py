@@ -26,7 +26,13 @@ ITERATIONS = 400
 CANDIDATES = {
     "triplet": [{"margin": 0.1}, {"margin": 0.2}, {"margin": 0.5}],
     "rank_hard": [{"margin": 0.1}, {"margin": 0.3}, {"margin": 0.5}],
-    "margin": [{"lambda_min": 1}, {"lambda_min": 5}, {"lambda_min": 20}],
+    "margin": [
+        {"lambda_min": 1},
+        {"lambda_min": 5},
+        {"lambda_min": 20},
+        {"lambda_min": 50},
+        {"lambda_min": 100},
+    ],
     "contrastive": [
         {"positive_margin": 0, "negative_margin": 1},
         {"positive_margin": 0, "negative_margin": 0.5},
@@ -37,6 +43,9 @@ CANDIDATES = {
         {"base": 0.5, "beta": 50},
         {"base": 0.75, "beta": 50},
         {"base": 0.5, "beta": 20},
+        {"base": 0.5, "beta": 10},
+        {"base": 0.75, "beta": 20},
+        {"base": 0.75, "beta": 10},
     ],
     "circle": [
         {"margin": 0.25, "gamma": 16},
@@ -65,8 +74,21 @@ CANDIDATES = {
         {"lr_mult": 10, "margin": 0.1, "alpha": 4},
         {"lr_mult": 10, "margin": 0.1, "alpha": 2},
         {"lr_mult": 30, "margin": 0.1, "alpha": 8},
+        {"lr_mult": 10, "margin": 0.1, "alpha": 1},
+        {"lr_mult": 30, "margin": 0.1, "alpha": 2},
+        {"lr_mult": 3, "margin": 0.1, "alpha": 2},
+        {"lr_mult": 1, "margin": 0.1, "alpha": 2},
+        {"lr_mult": 1, "margin": 0.1, "alpha": 4},
+        {"lr_mult": 1, "margin": 0.3, "alpha": 2},
+        {"lr_mult": 1, "margin": 0, "alpha": 2},
     ],
-    "center": [{"loss_weight": 0.003}, {"loss_weight": 0.01}, {"loss_weight": 0.03}],
+    "center": [
+        {"loss_weight": 0.003},
+        {"loss_weight": 0.01},
+        {"loss_weight": 0.03},
+        {"loss_weight": 0.1},
+        {"loss_weight": 0.3},
+    ],
 }
 # Rates by the iteration, beside the solver's steps: fewer iterations go through all of them.
 RATES = {"margin": "gamma"}
