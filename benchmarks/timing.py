@@ -1,7 +1,8 @@
 """Times contenders in turn, so that a change of the machine's speed meets all of them.
 
 With one thread the time is that of the processor, which other programs disturb least; with more
-it is that of the clock on the wall.
+it is that of the clock on the wall, and a product on all cores comes before each call, as the
+layers before do in a training: a core that has slept takes milliseconds to wake.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
+from benchmarks import blas
 
 
 @dataclass(frozen=True)
@@ -40,22 +43,29 @@ def interleave(
     The first round warms caches up and is thrown away. Rounds go on for about `seconds`, but
     `least` to `most` of them.
     """
-    clock = time.process_time if threads == 1 else time.perf_counter
+    clock, wake = time.process_time, _nothing
+    if threads > 1:
+        clock, wake = time.perf_counter, blas.product(1024, 1024, 512)
     taken: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for contender in contenders:
-        _time(contender, clock)
+        _time(contender, clock, wake)
     began = time.perf_counter()
     done = 0
     while done < least or (done < most and time.perf_counter() - began < seconds):
         for contender in contenders:
             if not contender.rounds or done < contender.rounds:
-                taken[contender.name].append(_time(contender, clock))
+                taken[contender.name].append(_time(contender, clock, wake))
         done += 1
     return {name: np.array(values) for name, values in taken.items()}
 
 
-def _time(contender: Contender, clock: Callable[[], float]) -> float:
+def _nothing() -> None:
+    pass
+
+
+def _time(contender: Contender, clock: Callable[[], float], wake: Callable[[], None]) -> float:
     contender.prepare()
+    wake()
     began = clock()
     contender.call()
     return clock() - began
