@@ -18,7 +18,7 @@ const int kGrain = 2 * caffe_metric::kTransposeRows;
 // A row that is close to fewer others is measured by itself.
 const int kClose = 32;
 // Close rows that are multiplied at once.
-const int kCloseBlock = 64;
+const int kCloseBlock = 100;
 
 // The diagonal of n rows' products and what lies above it, of a wider matrix.
 static void upper_products(int n, int dim, const float* u, float* gram,
@@ -204,14 +204,18 @@ void BatchDistances<Dtype>::MeasureClose(int begin, const vector<int>& rows,
     const size_t squares_at = others_at + static_cast<size_t>(width) * dim_;
     rooms[thread].resize(squares_at + height + width);
     Dtype* products = rooms[thread].data();
-    Dtype* mine = products + mine_at;
     Dtype* others = products + others_at;
-    Dtype* my_squares = products + squares_at;
-    Dtype* squares = my_squares + height;
+    Dtype* squares = products + squares_at + height;
+    // Of a group that is its own columns they are the same.
+    const bool square = upper && all == part.group->rows;
+    Dtype* mine = square ? others : products + mine_at;
+    Dtype* my_squares = square ? squares : products + squares_at;
     const Dtype* origin =
         u + static_cast<size_t>(begin + part.group->rows[0]) * dim_;
-    caffe_metric::rows_from(dim_, u + static_cast<size_t>(begin) * dim_, origin,
-                            members, height, mine, my_squares);
+    if (!square) {
+      caffe_metric::rows_from(dim_, u + static_cast<size_t>(begin) * dim_,
+                              origin, members, height, mine, my_squares);
+    }
     caffe_metric::rows_from(dim_, u + static_cast<size_t>(first_) * dim_,
                             origin, columns, width, others, squares);
     for (int k = 0; k < height; k += kCloseBlock) {
