@@ -121,14 +121,12 @@ CAFFE_METRIC_HD double sigmoid(double x) {
   return (x > 0 ? 1 : e) / (1 + e);
 }
 
-// ln(e^x + e^y); what the less adds to the greater, to T's digits.
-template <typename T>
+// ln(e^x + e^y)
 CAFFE_METRIC_HD double log_add(double x, double y) {
   const double greater = x > y ? x : y;
   const double less = x > y ? y : x;
-  return less == -HUGE_VAL
-             ? greater
-             : greater + std::log1p(std::exp(static_cast<T>(less - greater)));
+  return less == -HUGE_VAL ? greater
+                           : greater + std::log1p(std::exp(less - greater));
 }
 
 }  // namespace caffe_metric

@@ -94,8 +94,7 @@ struct SupConRule : BatchRule {
 
   // Completes the state of a whole row.
   CAFFE_METRIC_HD void close(State* state) const {
-    state->normalizer =
-        log_add<double>(state->same.value(), state->others.value());
+    state->normalizer = log_add(state->same.value(), state->others.value());
   }
 };
 
