@@ -1,7 +1,8 @@
 // Why: all threads of the layers are made here, and put on cores of their own;
 // a part that is dealt out twice, or a thread that stays tied to its core,
-// shows in no loss. Sweeps: 0 to 30 parts on 1 to 8 threads; four threads, time
-// and again. Oracle: counts; the cores that the process may use.
+// shows in no loss.
+// Sweeps: 0 to 30 parts on 1 to 8 threads; four threads, time and again.
+// Oracle: counts; the cores that the process may use.
 #include <vector>
 
 #ifdef __linux__
