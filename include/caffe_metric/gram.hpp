@@ -142,23 +142,6 @@ CAFFE_METRIC_HD bool is_open(T squared) {
   return squared < 0;
 }
 
-// How many are open.
-template <typename T>
-inline int count_open(int n, const T* row) {
-  typedef Packed<T> Pack;
-  const typename Pack::Type zero = Pack::all(0), one = Pack::all(1);
-  typename Pack::Type open = zero;
-  int j = 0;
-  for (; j + Pack::kSize <= n; j += Pack::kSize) {
-    open += Pack::if_greater(zero, Pack::load(row + j), one, zero);
-  }
-  int count = static_cast<int>(Pack::sum(open));
-  for (; j < n; ++j) {
-    count += is_open(row[j]);
-  }
-  return count;
-}
-
 // Turns products with n rows, whose ||u||^2 are `squares`, into squared
 // distances, in place; where they cancel, into -1, which is open. Returns how
 // many are.
@@ -217,19 +200,23 @@ inline void rows_from(int dim, const T* u, const T* origin, const int* rows,
 }
 
 // Writes the squared distances of such a row and others, of their products, to
-// those columns of its row that are open. They stay open where the products
-// cancel once more, and are 0 of rows that equal the origin.
+// those columns of its row that are open, and returns how many are not any
+// more: they stay open where the products cancel once more, and are 0 of rows
+// that equal the origin.
 template <typename T>
-inline void close_squares(T own, int count, const int* columns,
-                          const T* squares, const T* products, T* row) {
+inline int close_squares(T own, int count, const int* columns, const T* squares,
+                         const T* products, T* row) {
+  int closed = 0;
   for (int k = 0; k < count; ++k) {
     T* to = row + columns[k];
     const T squared = own + squares[k] - 2 * products[k];
     const bool equal = own + squares[k] == 0;
     if (is_open(*to) && (equal || !gram_cancels(squared, own, squares[k]))) {
       *to = squared;
+      ++closed;
     }
   }
+  return closed;
 }
 
 // What a row of the Gram matrix needs to be read as one of distances; nothing

@@ -52,23 +52,58 @@ CAFFE_METRIC_HD T rank_violation(T margin, T positive, T negative) {
 const uint32_t kHardStream = 0;
 const uint32_t kRandomStream = 1;
 
-// Moves the k rows with the smallest numbers in the stream to the front.
-inline void draw_rows(uint64_t stream, size_t k,
-                      std::vector<int>::iterator begin,
-                      std::vector<int>::iterator end) {
+// The `most` >= 1 rows with the smallest keys of those that are offered, lowest
+// index on a tie.
+template <typename Key>
+class LeastRows {
+ public:
+  explicit LeastRows(size_t most) : most_(most) {}
+  bool takes(Key key, int row) const {
+    return heap_.size() < most_ || std::make_pair(key, row) < heap_.front();
+  }
+  void offer(Key key, int row) {
+    if (!takes(key, row)) {
+      return;
+    }
+    if (heap_.size() == most_) {
+      std::pop_heap(heap_.begin(), heap_.end());
+      heap_.pop_back();
+    }
+    heap_.push_back(std::make_pair(key, row));
+    std::push_heap(heap_.begin(), heap_.end());
+  }
+  // Ascending.
+  std::vector<int> rows() const {
+    std::vector<int> rows;
+    for (size_t k = 0; k < heap_.size(); ++k) {
+      rows.push_back(heap_[k].second);
+    }
+    std::sort(rows.begin(), rows.end());
+    return rows;
+  }
+
+ private:
+  size_t most_;
+  std::vector<std::pair<Key, int>> heap_;  // the greatest in front
+};
+
+// k of the rows, those with the smallest numbers in the stream, that are not
+// among `drawn`; all in ascending order.
+inline std::vector<int> draw_rows(uint64_t stream, int k,
+                                  const std::vector<int>& rows,
+                                  const std::vector<int>& drawn) {
   if (k == 0) {
-    return;
+    return std::vector<int>();
   }
-  std::vector<std::pair<uint64_t, int>> numbers;
-  numbers.reserve(end - begin);
-  for (std::vector<int>::iterator row = begin; row != end; ++row) {
-    numbers.push_back(std::make_pair(draw(stream, *row), *row));
+  LeastRows<uint64_t> least(k);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const uint64_t number = draw(stream, rows[i]);
+    if (least.takes(number, rows[i]) &&
+        !std::binary_search(drawn.begin(), drawn.end(), rows[i])) {
+      least.offer(number, rows[i]);
+    }
   }
-  k = std::min(k, numbers.size());
-  std::partial_sort(numbers.begin(), numbers.begin() + k, numbers.end());
-  for (size_t i = 0; i < numbers.size(); ++i) {
-    *begin++ = numbers[i].second;
-  }
+  return least.rows();
 }
 
 // The negatives that are taken for an anchor, in ascending order. `products`
@@ -77,32 +112,33 @@ template <typename T>
 inline void rank_negatives(const RankDraw& draw, T margin, uint64_t key,
                            int anchor, int n, const T* products,
                            const T* labels, std::vector<int>* taken) {
-  taken->clear();
   const T positive = -products[anchor + 1];
+  taken->resize(n);
+  int* candidates = taken->data();
+  int count = 0;
   for (int j = 0; j < n; ++j) {
-    if (rank_violation(margin, positive, -products[j]) > 0 &&
-        labels[j] != labels[anchor]) {
-      taken->push_back(j);
-    }
+    candidates[count] = j;  // no branch, which few batches would foretell
+    count += (rank_violation(margin, positive, -products[j]) > 0) &
+             (labels[j] != labels[anchor]);
   }
-  if (taken->size() <= static_cast<size_t>(draw.neg_num)) {
+  taken->resize(count);
+  if (count <= draw.neg_num) {
     return;
   }
-  const std::vector<int>::iterator begin = taken->begin();
-  // Smallest s is largest product; lowest index on a tie.
-  std::partial_sort(begin, begin + draw.neg_num, taken->end(),
-                    [=](int a, int b) {
-                      return products[a] > products[b] ||
-                             (products[a] == products[b] && a < b);
-                    });
-  const int hard = std::min(draw.hard_number, draw.neg_num);
-  draw_rows(stream_of(key, anchor, kHardStream), hard, begin,
-            begin + draw.neg_num);
-  draw_rows(stream_of(key, anchor, kRandomStream), draw.rand_number,
-            begin + hard, taken->end());
-  const size_t number = static_cast<size_t>(hard) + draw.rand_number;
-  taken->resize(std::min(taken->size(), number));
-  std::sort(taken->begin(), taken->end());
+  // Smallest s is largest product.
+  LeastRows<T> hardest(draw.neg_num);
+  for (int k = 0; k < count; ++k) {
+    hardest.offer(-products[candidates[k]], candidates[k]);
+  }
+  const std::vector<int> hard =
+      draw_rows(stream_of(key, anchor, kHardStream), draw.hard_number,
+                hardest.rows(), std::vector<int>());
+  const std::vector<int> random =
+      draw_rows(stream_of(key, anchor, kRandomStream), draw.rand_number, *taken,
+                hard);
+  taken->resize(hard.size() + random.size());
+  std::merge(hard.begin(), hard.end(), random.begin(), random.end(),
+             taken->begin());
 }
 
 }  // namespace caffe_metric

@@ -21,16 +21,27 @@ const int kClose = 32;
 const int kCloseBlock = 100;
 
 // The diagonal of n rows' products and what lies above it, of a wider matrix.
-static void upper_products(int n, int dim, const float* u, float* gram,
-                           int width) {
+static void diagonal_products(int n, int dim, const float* u, float* gram,
+                              int width) {
   cblas_ssyrk(CblasRowMajor, CblasUpper, CblasNoTrans, n, dim, 1, u, dim, 0,
               gram, width);
 }
 
-static void upper_products(int n, int dim, const double* u, double* gram,
-                           int width) {
+static void diagonal_products(int n, int dim, const double* u, double* gram,
+                              int width) {
   cblas_dsyrk(CblasRowMajor, CblasUpper, CblasNoTrans, n, dim, 1, u, dim, 0,
               gram, width);
+}
+
+// Products of the first `rows` of n rows with all of them, on the diagonal and
+// above it.
+template <typename Dtype>
+static void upper_products(int rows, int n, int dim, const Dtype* u,
+                           Dtype* gram, int width) {
+  diagonal_products(rows, dim, u, gram, width);
+  strided_gemm(CblasNoTrans, CblasTrans, rows, n - rows, dim, Dtype(1), u, dim,
+               u + static_cast<size_t>(rows) * dim, dim, Dtype(0), gram + rows,
+               width);
 }
 
 template <typename Dtype>
@@ -74,12 +85,9 @@ void BatchDistances<Dtype>::UpperGram(int n, Dtype* gram) {
   const Dtype* u = u_.cpu_data();
   const int dim = dim_;
   ForProductRows(n, [=](int begin, int end) {
-    const Dtype* rows = u + static_cast<size_t>(begin) * dim;
-    const Dtype* others = u + static_cast<size_t>(end) * dim;
-    Dtype* block = gram + static_cast<size_t>(begin) * n + begin;
-    upper_products(end - begin, dim, rows, block, n);
-    strided_gemm(CblasNoTrans, CblasTrans, end - begin, n - end, dim, Dtype(1),
-                 rows, dim, others, dim, Dtype(0), block + (end - begin), n);
+    upper_products(end - begin, n - begin, dim,
+                   u + static_cast<size_t>(begin) * dim,
+                   gram + static_cast<size_t>(begin) * n + begin, n);
   });
 }
 
@@ -161,10 +169,7 @@ void BatchDistances<Dtype>::MeasureSquares(int begin, int rows, bool upper,
   const int* row = close.data();
   ParallelRows(close.size(), 1, [=](int from, int to) {
     for (int k = from; k < to; ++k) {
-      const int skip = upper ? row[k] : 0;
-      const int left = caffe_metric::count_open(
-          n - skip, d + static_cast<size_t>(row[k]) * n + skip);
-      FinishSquares(begin, row[k], upper, left, d);
+      FinishSquares(begin, row[k], upper, open[row[k]], d);
     }
   });
 }
@@ -175,6 +180,7 @@ void BatchDistances<Dtype>::MeasureClose(int begin, const vector<int>& rows,
   const Dtype* u = u_.cpu_data();
   const int n = columns();
   const int own = begin - first_;
+  int* open = open_in_row_.data();
   const vector<RowGroup> groups = caffe_metric::group_rows(
       rows, own, n, static_cast<size_t>(2) * n * n,
       [=](int row, int column) {
@@ -222,14 +228,19 @@ void BatchDistances<Dtype>::MeasureClose(int begin, const vector<int>& rows,
       const int skip = before(members[k]) - start;
       const int block = std::min(kCloseBlock, height - k);
       const int count = width - skip;
-      strided_gemm(CblasNoTrans, CblasTrans, block, count, dim_, Dtype(1),
-                   mine + static_cast<size_t>(k) * dim_, dim_,
-                   others + static_cast<size_t>(skip) * dim_, dim_, Dtype(0),
-                   products, count);
+      const Dtype* block_others = others + static_cast<size_t>(skip) * dim_;
+      if (square) {
+        upper_products(block, count, dim_, block_others, products, count);
+      } else {
+        strided_gemm(CblasNoTrans, CblasTrans, block, count, dim_, Dtype(1),
+                     mine + static_cast<size_t>(k) * dim_, dim_, block_others,
+                     dim_, Dtype(0), products, count);
+      }
       for (int i = k; i < k + block; ++i) {
-        caffe_metric::close_squares(
-            my_squares[i], count, columns + skip, squares + skip,
-            products + static_cast<size_t>(i - k) * count,
+        const int from = before(members[i]) - start;
+        open[members[i]] -= caffe_metric::close_squares(
+            my_squares[i], width - from, columns + from, squares + from,
+            products + static_cast<size_t>(i - k) * count + (from - skip),
             d + static_cast<size_t>(members[i]) * n);
       }
     }
