@@ -6,6 +6,7 @@
 
 #include "caffe_metric/batch_rule.hpp"
 #include "caffe_metric/gram.hpp"
+#include "caffe_metric/pairs.hpp"
 
 // What a rule makes of an anchor's row of n measures, on the CPU: see
 // batch_rule.hpp.
@@ -85,41 +86,70 @@ inline void for_same(const AnchorRow<T>& row, const Meet& meet) {
   }
 }
 
-// The first fold, of other classes one by one or at once.
+// The measures of its class, in the order of row.same.
+template <typename T>
+inline void take_same(const AnchorRow<T>& row, const T* v, T* kept) {
+  for (int k = 0; k < row.count; ++k) {
+    kept[k] = v[row.same[k]];
+  }
+}
+
+template <typename T>
+inline void put_same(const AnchorRow<T>& row, const T* kept, T* v) {
+  for (int k = 0; k < row.count; ++k) {
+    v[row.same[k]] = kept[k];
+  }
+}
+
+// The fold of its class, `kept`: every other one to a state of its own, so that
+// a sum need not wait for the one before.
+template <typename Rule, typename T>
+inline void fold_same(const Rule& rule, const AnchorRow<T>& row, const T* kept,
+                      typename Rule::State* state) {
+  typename Rule::State even = *state, odd = rule.start();
+  for (int k = 0; k < row.count; k += 2) {
+    if (row.same[k] != row.self) {
+      rule.fold(&even, kept[k], true);
+    }
+    if (k + 1 < row.count && row.same[k + 1] != row.self) {
+      rule.fold(&odd, kept[k + 1], true);
+    }
+  }
+  rule.merge(&even, odd);
+  *state = even;
+}
+
+// The first fold, of other classes one by one or at once, and the row's pairs.
 template <typename Rule, bool kAtOnce>
 struct FirstFold {
   template <typename T>
-  static void run(const Rule& rule, const AnchorRow<T>& row, T* v,
-                  std::vector<T>*, typename Rule::State* state) {
+  static PairSums run(const Rule& rule, const AnchorRow<T>& row, T* v,
+                      std::vector<T>*, typename Rule::State* state) {
     for_others(row, [&](int j, bool same) { rule.fold(state, v[j], same); });
+    return pair_sums(row.self, row.n, v, row.same, row.count);
   }
 };
 
 template <typename Rule>
 struct FirstFold<Rule, true> {
   template <typename T>
-  static void run(const Rule& rule, const AnchorRow<T>& row, T* v,
-                  std::vector<T>* room, typename Rule::State* state) {
+  static PairSums run(const Rule& rule, const AnchorRow<T>& row, T* v,
+                      std::vector<T>* room, typename Rule::State* state) {
     room->resize(row.n + row.count);
     T* kept = room->data() + row.n;
-    const T absent = absent_measure<T>(rule.measure());
-    for (int k = 0; k < row.count; ++k) {
-      kept[k] = v[row.same[k]];
-      v[row.same[k]] = absent;
-    }
-    typename Rule::State own = *state;  // in registers
-    for (int k = 0; k < row.count; ++k) {
-      if (row.same[k] != row.self) {
-        rule.fold(&own, kept[k], true);
-      }
-    }
-    *state = own;
+    take_same(row, v, kept);
+    const PairSums pairs =
+        pair_sums_of(row.self, row.n, v, row.count, total(row.count, kept));
+    fold_same(rule, row, kept, state);
     if (row.count < row.n) {
+      const T absent = absent_measure<T>(rule.measure());
+      for (int k = 0; k < row.count; ++k) {
+        v[row.same[k]] = absent;
+      }
       rule.fold_others(state, row.n, v, room->data());
+      put_same(row, kept, v);
     }
-    for (int k = 0; k < row.count; ++k) {
-      v[row.same[k]] = kept[k];
-    }
+    return pairs;
   }
 };
 
@@ -201,24 +231,23 @@ struct Slopes<Rule, true> {
     typedef MeetPartners<Rule, Rule::kPartners> Meet;
     room->resize(row.n + row.count);
     T* kept = room->data() + row.n;
+    take_same(row, v, kept);
     for (int k = 0; k < row.count; ++k) {
-      const int j = row.same[k];
-      kept[k] = Meet::slope(rule, state, states, j, v[j], true);
+      kept[k] = Meet::slope(rule, state, states, row.same[k], kept[k], true);
     }
     rule.slope_others(state, row.n, v, room->data());
-    for (int k = 0; k < row.count; ++k) {
-      v[row.same[k]] = kept[k];
-    }
+    put_same(row, kept, v);
   }
 };
 
-// The state of an anchor's whole row. With kAtOnce, v may become what
-// slope_row wants: see batch_rule.hpp.
+// The state of an anchor's whole row, and its pairs. With kAtOnce, v may become
+// what slope_row wants: see batch_rule.hpp.
 template <typename Rule, typename T>
 inline typename Rule::State fold_row(const Rule& rule, const AnchorRow<T>& row,
-                                     T* v, std::vector<T>* room) {
+                                     T* v, std::vector<T>* room,
+                                     PairSums* pairs) {
   typename Rule::State state = rule.start();
-  FirstFold<Rule, Rule::kAtOnce>::run(rule, row, v, room, &state);
+  *pairs = FirstFold<Rule, Rule::kAtOnce>::run(rule, row, v, room, &state);
   SecondFold<Rule, Rule::kFoldsAgain>::run(rule, row, v, &state);
   rule.close(&state);
   return state;

@@ -133,9 +133,8 @@ inline void rank_negatives(const RankDraw& draw, T margin, uint64_t key,
   const std::vector<int> hard =
       draw_rows(stream_of(key, anchor, kHardStream), draw.hard_number,
                 hardest.rows(), std::vector<int>());
-  const std::vector<int> random =
-      draw_rows(stream_of(key, anchor, kRandomStream), draw.rand_number, *taken,
-                hard);
+  const std::vector<int> random = draw_rows(
+      stream_of(key, anchor, kRandomStream), draw.rand_number, *taken, hard);
   taken->resize(hard.size() + random.size());
   std::merge(hard.begin(), hard.end(), random.begin(), random.end(),
              taken->begin());

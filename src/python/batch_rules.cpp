@@ -70,8 +70,9 @@ class RowsOf : public RuleRows<T> {
     py::gil_scoped_release release;
     for (int i = 0; i < count; ++i, own += labels_.size()) {
       const AnchorRow<T> row = row_of(begin + i);
-      this->pairs.add(pair_sums(row.self, row.n, own, row.same, row.count));
-      states_[begin + i] = fold_row(rule_, row, own, &room);
+      PairSums pairs;
+      states_[begin + i] = fold_row(rule_, row, own, &room, &pairs);
+      this->pairs.add(pairs);
     }
   }
   virtual void meet() { meet_batch(states_.size(), states_.data(), &rule_); }

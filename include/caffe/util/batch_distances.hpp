@@ -94,8 +94,9 @@ class BatchDistances {
   /// Distances of a row of squared ones: what is open, `open` of them, is
   /// measured.
   void FinishSquares(int begin, int row, bool upper, int open, Dtype* d) const;
-  /// Squared distances of rows of a strip with many close ones, by groups.
-  void MeasureClose(int begin, const vector<int>& rows, bool upper, Dtype* d);
+  /// Distances of rows of a strip with many close ones, of squared ones, by
+  /// groups. Does nothing where the rows fall into none.
+  bool MeasureClose(int begin, const vector<int>& rows, bool upper, Dtype* d);
   /// On the GPU: what the columns of a strip get of its derivatives.
   void AddTransposedGpu(int begin, int end);
   /// Adds what a few derivatives that are not 0 amount to.

@@ -189,9 +189,8 @@ class RowsOf : public RuleRows<Dtype> {
   void FoldRow(const BatchRows<Dtype>& batch, int anchor, Dtype* v,
                PairSums* pairs, vector<Dtype>* room) {
     const caffe_metric::AnchorRow<Dtype> row = Row(batch, anchor);
-    pairs[anchor] =
-        caffe_metric::pair_sums(row.self, row.n, v, row.same, row.count);
-    states_[anchor] = caffe_metric::fold_row(rule_, row, v, room);
+    states_[anchor] =
+        caffe_metric::fold_row(rule_, row, v, room, &pairs[anchor]);
   }
   void SlopeRow(const BatchRows<Dtype>& batch, int anchor, bool write, Dtype* v,
                 double* losses, vector<Dtype>* room) const {

@@ -165,7 +165,9 @@ void BatchDistances<Dtype>::MeasureSquares(int begin, int rows, bool upper,
   if (close.empty()) {
     return;
   }
-  MeasureClose(begin, close, upper, d);
+  if (MeasureClose(begin, close, upper, d)) {
+    return;
+  }
   const int* row = close.data();
   ParallelRows(close.size(), 1, [=](int from, int to) {
     for (int k = from; k < to; ++k) {
@@ -175,12 +177,12 @@ void BatchDistances<Dtype>::MeasureSquares(int begin, int rows, bool upper,
 }
 
 template <typename Dtype>
-void BatchDistances<Dtype>::MeasureClose(int begin, const vector<int>& rows,
+bool BatchDistances<Dtype>::MeasureClose(int begin, const vector<int>& rows,
                                          bool upper, Dtype* d) {
   const Dtype* u = u_.cpu_data();
   const int n = columns();
   const int own = begin - first_;
-  int* open = open_in_row_.data();
+  const int* open = open_in_row_.data();
   const vector<RowGroup> groups = caffe_metric::group_rows(
       rows, own, n, static_cast<size_t>(2) * n * n,
       [=](int row, int column) {
@@ -238,13 +240,15 @@ void BatchDistances<Dtype>::MeasureClose(int begin, const vector<int>& rows,
       }
       for (int i = k; i < k + block; ++i) {
         const int from = before(members[i]) - start;
-        open[members[i]] -= caffe_metric::close_squares(
+        const int closed = caffe_metric::close_squares(
             my_squares[i], width - from, columns + from, squares + from,
             products + static_cast<size_t>(i - k) * count + (from - skip),
             d + static_cast<size_t>(members[i]) * n);
+        FinishSquares(begin, members[i], upper, open[members[i]] - closed, d);
       }
     }
   });
+  return !groups.empty();
 }
 
 // batch_gradient.cpp has the rest of the class.
