@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 
 #include "caffe_metric/batch_others.hpp"
+#include "caffe_metric/circle.hpp"
 #include "caffe_metric/gram.hpp"
 
 #include "caffe/test/test_caffe_main.hpp"
@@ -110,6 +111,33 @@ TYPED_TEST(BatchOthersTest, TestClosePairs) {
     for (int k = 0; k < n; ++k) {
       const double under = d[k] > 0 && d[k] < margin ? 1. - d[k] : 0;
       this->ExpectNear(under > 0 ? -2 * under / d[k] : 0, v[k]);
+    }
+  }
+}
+
+// Similarities, each ninth one of them -infinity.
+TYPED_TEST(BatchOthersTest, TestCircle) {
+  for (int n = 0; n < this->kMost; ++n) {
+    std::vector<TypeParam> s = this->Distances(n, n), x(n);
+    for (int k = 0; k < n; ++k) {
+      s[k] = 1 - s[k];
+    }
+    const TypeParam margin = 0.25, gamma = 80;
+    caffe_metric::circle_exponents(n, margin, gamma, s.data(), x.data());
+    const std::vector<TypeParam> e = this->Distances(n, 1);
+    std::vector<TypeParam> v(s), finite(n);
+    for (int k = 0; k < n; ++k) {
+      finite[k] = e[k] < 9 ? e[k] : TypeParam(0);
+    }
+    caffe_metric::circle_weights(n, margin, v.data(), finite.data(), v.data());
+    for (int k = 0; k < n; ++k) {
+      const double factor = s[k] > -0.25 ? s[k] + 0.25 : 0;
+      if (s[k] < -9) {
+        EXPECT_EQ(-std::numeric_limits<TypeParam>::infinity(), x[k]);
+      } else {
+        this->ExpectNear(80 * factor * (s[k] - 0.25), x[k]);
+      }
+      this->ExpectNear(factor * finite[k], v[k]);
     }
   }
 }

@@ -7,6 +7,7 @@
 #include "caffe_metric/distance.hpp"
 #include "caffe_metric/gram.hpp"
 #include "caffe_metric/labels.hpp"
+#include "caffe_metric/row_groups.hpp"
 
 namespace caffe {
 
@@ -97,6 +98,8 @@ class BatchDistances {
   /// Distances of rows of a strip with many close ones, of squared ones, by
   /// groups. Does nothing where the rows fall into none.
   bool MeasureClose(int begin, const vector<int>& rows, bool upper, Dtype* d);
+  void MeasureGroup(const caffe_metric::RowGroupPart& part, int begin,
+                    bool upper, vector<Dtype>* room, Dtype* d) const;
   /// On the GPU: what the columns of a strip get of its derivatives.
   void AddTransposedGpu(int begin, int end);
   /// Adds what a few derivatives that are not 0 amount to.

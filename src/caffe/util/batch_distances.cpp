@@ -179,10 +179,8 @@ void BatchDistances<Dtype>::MeasureSquares(int begin, int rows, bool upper,
 template <typename Dtype>
 bool BatchDistances<Dtype>::MeasureClose(int begin, const vector<int>& rows,
                                          bool upper, Dtype* d) {
-  const Dtype* u = u_.cpu_data();
   const int n = columns();
   const int own = begin - first_;
-  const int* open = open_in_row_.data();
   const vector<RowGroup> groups = caffe_metric::group_rows(
       rows, own, n, static_cast<size_t>(2) * n * n,
       [=](int row, int column) {
@@ -195,60 +193,68 @@ bool BatchDistances<Dtype>::MeasureClose(int begin, const vector<int>& rows,
   rooms_.resize(ThreadsOfParts(parts.size()));
   vector<Dtype>* rooms = rooms_.data();
   ParallelParts(parts.size(), [=, &parts](int number, int thread) {
-    const RowGroupPart& part = parts[number];
-    const int* members = &part.group->rows[part.begin];
-    const vector<int>& all = part.group->columns;
-    // Above the diagonal a row, and those behind it, meet none before it.
-    const auto before = [&all, upper](int row) -> int {
-      return upper ? std::lower_bound(all.begin(), all.end(), row) - all.begin()
-                   : 0;
-    };
-    const int start = before(members[0]);
-    const int* columns = all.data() + start;
-    const int height = part.end - part.begin;
-    const int width = all.size() - start;
-    const size_t mine_at = static_cast<size_t>(kCloseBlock) * width;
-    const size_t others_at = mine_at + static_cast<size_t>(height) * dim_;
-    const size_t squares_at = others_at + static_cast<size_t>(width) * dim_;
-    rooms[thread].resize(squares_at + height + width);
-    Dtype* products = rooms[thread].data();
-    Dtype* others = products + others_at;
-    Dtype* squares = products + squares_at + height;
-    // Of a group that is its own columns they are the same.
-    const bool square = upper && all == part.group->rows;
-    Dtype* mine = square ? others : products + mine_at;
-    Dtype* my_squares = square ? squares : products + squares_at;
-    const Dtype* origin =
-        u + static_cast<size_t>(begin + part.group->rows[0]) * dim_;
-    if (!square) {
-      caffe_metric::rows_from(dim_, u + static_cast<size_t>(begin) * dim_,
-                              origin, members, height, mine, my_squares);
-    }
-    caffe_metric::rows_from(dim_, u + static_cast<size_t>(first_) * dim_,
-                            origin, columns, width, others, squares);
-    for (int k = 0; k < height; k += kCloseBlock) {
-      const int skip = before(members[k]) - start;
-      const int block = std::min(kCloseBlock, height - k);
-      const int count = width - skip;
-      const Dtype* block_others = others + static_cast<size_t>(skip) * dim_;
-      if (square) {
-        upper_products(block, count, dim_, block_others, products, count);
-      } else {
-        strided_gemm(CblasNoTrans, CblasTrans, block, count, dim_, Dtype(1),
-                     mine + static_cast<size_t>(k) * dim_, dim_, block_others,
-                     dim_, Dtype(0), products, count);
-      }
-      for (int i = k; i < k + block; ++i) {
-        const int from = before(members[i]) - start;
-        const int closed = caffe_metric::close_squares(
-            my_squares[i], width - from, columns + from, squares + from,
-            products + static_cast<size_t>(i - k) * count + (from - skip),
-            d + static_cast<size_t>(members[i]) * n);
-        FinishSquares(begin, members[i], upper, open[members[i]] - closed, d);
-      }
-    }
+    MeasureGroup(parts[number], begin, upper, &rooms[thread], d);
   });
   return !groups.empty();
+}
+
+template <typename Dtype>
+void BatchDistances<Dtype>::MeasureGroup(const RowGroupPart& part, int begin,
+                                         bool upper, vector<Dtype>* room,
+                                         Dtype* d) const {
+  const Dtype* u = u_.cpu_data();
+  const int* members = &part.group->rows[part.begin];
+  const vector<int>& all = part.group->columns;
+  // Above the diagonal a row, and those behind it, meet none before it.
+  const auto before = [&all, upper](int row) -> int {
+    return upper ? std::lower_bound(all.begin(), all.end(), row) - all.begin()
+                 : 0;
+  };
+  const int start = before(members[0]);
+  const int* columns = all.data() + start;
+  const int height = part.end - part.begin;
+  const int width = all.size() - start;
+  // Of a group that is its own columns the two are the same.
+  const bool square = upper && all == part.group->rows;
+  const int apart = square ? 0 : height;
+  const size_t others_at = static_cast<size_t>(kCloseBlock) * width;
+  room->resize(others_at + static_cast<size_t>(width + apart) * (dim_ + 1));
+  Dtype* products = room->data();
+  Dtype* others = products + others_at;
+  Dtype* squares = others + static_cast<size_t>(width) * dim_;
+  Dtype* mine = square ? others : squares + width;
+  Dtype* my_squares =
+      square ? squares : mine + static_cast<size_t>(height) * dim_;
+  const Dtype* strip = u + static_cast<size_t>(begin) * dim_;
+  const Dtype* origin = strip + static_cast<size_t>(part.group->rows[0]) * dim_;
+  caffe_metric::rows_from(dim_, u + static_cast<size_t>(first_) * dim_, origin,
+                          columns, width, others, squares);
+  if (!square) {
+    caffe_metric::rows_from(dim_, strip, origin, members, height, mine,
+                            my_squares);
+  }
+  for (int k = 0; k < height; k += kCloseBlock) {
+    const int skip = before(members[k]) - start;
+    const int block = std::min(kCloseBlock, height - k);
+    const int count = width - skip;
+    const Dtype* block_others = others + static_cast<size_t>(skip) * dim_;
+    if (square) {
+      upper_products(block, count, dim_, block_others, products, count);
+    } else {
+      strided_gemm(CblasNoTrans, CblasTrans, block, count, dim_, Dtype(1),
+                   mine + static_cast<size_t>(k) * dim_, dim_, block_others,
+                   dim_, Dtype(0), products, count);
+    }
+    for (int i = k; i < k + block; ++i) {
+      const int from = before(members[i]) - start;
+      const int closed = caffe_metric::close_squares(
+          my_squares[i], width - from, columns + from, squares + from,
+          products + static_cast<size_t>(i - k) * count + (from - skip),
+          d + static_cast<size_t>(members[i]) * this->columns());
+      FinishSquares(begin, members[i], upper, open_in_row_[members[i]] - closed,
+                    d);
+    }
+  }
 }
 
 // batch_gradient.cpp has the rest of the class.
