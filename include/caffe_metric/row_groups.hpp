@@ -62,15 +62,34 @@ inline std::vector<RowGroup> group_rows(const std::vector<int>& rows, int own,
   return groups;
 }
 
-// Whether each group's columns are its own rows: no group has to do with
-// another, nor would it in the matrix transposed. Of no groups, no.
-inline bool are_apart(const std::vector<RowGroup>& groups) {
+// The groups with all of their columns as rows.
+inline std::vector<RowGroup> by_columns(const std::vector<RowGroup>& groups) {
+  std::vector<RowGroup> all(groups);
+  for (size_t g = 0; g < all.size(); ++g) {
+    all[g].rows = all[g].columns;
+  }
+  return all;
+}
+
+// Whether each of n rows is in one group, and a group's columns are its rows:
+// no group has to do with another, nor would it in the matrix transposed.
+inline bool are_groups(const std::vector<RowGroup>& groups, int n) {
+  std::vector<bool> seen(n);
+  int count = 0;
   for (size_t g = 0; g < groups.size(); ++g) {
-    if (groups[g].rows.size() != groups[g].columns.size()) {
+    const std::vector<int>& rows = groups[g].rows;
+    if (rows != groups[g].columns) {
       return false;
     }
+    for (size_t k = 0; k < rows.size(); ++k) {
+      if (seen[rows[k]]) {
+        return false;
+      }
+      seen[rows[k]] = true;
+    }
+    count += rows.size();
   }
-  return !groups.empty();
+  return count == n;
 }
 
 // Parts of all groups; those point to these.

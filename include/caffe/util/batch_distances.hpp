@@ -104,9 +104,15 @@ class BatchDistances {
   void AddTransposedGpu(int begin, int end);
   /// Adds what a few derivatives that are not 0 amount to.
   void AddSparse(int begin, int end, const Dtype* v);
-  /// The same for a batch in one strip whose rows fall into groups, v being 0
-  /// between two of them. Does nothing where they do not.
-  bool AddGrouped(const Dtype* v);
+  /// Groups of rows with derivatives between those of a group alone, if there
+  /// are such, of a batch in one strip.
+  vector<caffe_metric::RowGroup> GroupsOf(const Dtype* v) const;
+  /// Counts each row's derivatives that are not 0, and gathers those between
+  /// rows of a group; whether these are all.
+  bool GatherGroups(const vector<caffe_metric::RowGroup>& groups,
+                    const Dtype* v);
+  /// Adds what the gathered derivatives amount to.
+  void AddGroups(const vector<caffe_metric::RowGroup>& groups);
 
   caffe_metric::Metric<Dtype> metric_;
   int anchors_, first_, rows_, dim_, receiving_, strip_;
@@ -126,7 +132,8 @@ class BatchDistances {
   Blob<int> close_;               // (R): see GramRows, on the GPU
   vector<int> open_in_row_;       // distances of the strip, see gram.hpp
   vector<int> weights_in_row_;    // that are not 0, of the strip
-  vector<vector<Dtype>> rooms_;   // scratch of each thread, for groups of rows
+  vector<caffe_metric::RowGroup> close_groups_;  // of the strip's close rows
+  vector<vector<Dtype>> rooms_;  // scratch of each thread, for groups of rows
 };
 
 }  // namespace caffe

@@ -97,6 +97,7 @@ Dtype* BatchDistances<Dtype>::Strip_cpu(int begin, int end) {
   Dtype* d = distances_.mutable_cpu_data();
   const int n = columns();
   const int rows = end - begin;
+  close_groups_.clear();
   // Half of the products, and half of the distances.
   const bool upper = by_gram() && symmetric(rows);
   if (upper) {
@@ -181,7 +182,7 @@ bool BatchDistances<Dtype>::MeasureClose(int begin, const vector<int>& rows,
                                          bool upper, Dtype* d) {
   const int n = columns();
   const int own = begin - first_;
-  const vector<RowGroup> groups = caffe_metric::group_rows(
+  close_groups_ = caffe_metric::group_rows(
       rows, own, n, static_cast<size_t>(2) * n * n,
       [=](int row, int column) {
         return caffe_metric::is_open(
@@ -189,13 +190,13 @@ bool BatchDistances<Dtype>::MeasureClose(int begin, const vector<int>& rows,
                (!upper || column >= row);
       },
       [](int, const vector<int>&) { return true; });
-  const vector<RowGroupPart> parts = caffe_metric::parts_of(groups);
+  const vector<RowGroupPart> parts = caffe_metric::parts_of(close_groups_);
   rooms_.resize(ThreadsOfParts(parts.size()));
   vector<Dtype>* rooms = rooms_.data();
   ParallelParts(parts.size(), [=, &parts](int number, int thread) {
     MeasureGroup(parts[number], begin, upper, &rooms[thread], d);
   });
-  return !groups.empty();
+  return !close_groups_.empty();
 }
 
 template <typename Dtype>
@@ -214,22 +215,24 @@ void BatchDistances<Dtype>::MeasureGroup(const RowGroupPart& part, int begin,
   const int* columns = all.data() + start;
   const int height = part.end - part.begin;
   const int width = all.size() - start;
-  // Of a group that is its own columns the two are the same.
-  const bool square = upper && all == part.group->rows;
-  const int apart = square ? 0 : height;
+  // The last rows of a tight cluster have few columns left and are none of the
+  // group's; the others are its first columns.
+  const vector<int>& rows = part.group->rows;
+  const bool among = upper && std::equal(rows.begin(), rows.end(), all.begin());
+  const int apart = among ? 0 : height;
   const size_t others_at = static_cast<size_t>(kCloseBlock) * width;
   room->resize(others_at + static_cast<size_t>(width + apart) * (dim_ + 1));
   Dtype* products = room->data();
   Dtype* others = products + others_at;
   Dtype* squares = others + static_cast<size_t>(width) * dim_;
-  Dtype* mine = square ? others : squares + width;
+  Dtype* mine = among ? others : squares + width;
   Dtype* my_squares =
-      square ? squares : mine + static_cast<size_t>(height) * dim_;
+      among ? squares : mine + static_cast<size_t>(height) * dim_;
   const Dtype* strip = u + static_cast<size_t>(begin) * dim_;
-  const Dtype* origin = strip + static_cast<size_t>(part.group->rows[0]) * dim_;
+  const Dtype* origin = strip + static_cast<size_t>(rows[0]) * dim_;
   caffe_metric::rows_from(dim_, u + static_cast<size_t>(first_) * dim_, origin,
                           columns, width, others, squares);
-  if (!square) {
+  if (!among) {
     caffe_metric::rows_from(dim_, strip, origin, members, height, mine,
                             my_squares);
   }
@@ -238,7 +241,7 @@ void BatchDistances<Dtype>::MeasureGroup(const RowGroupPart& part, int begin,
     const int block = std::min(kCloseBlock, height - k);
     const int count = width - skip;
     const Dtype* block_others = others + static_cast<size_t>(skip) * dim_;
-    if (square) {
+    if (among) {
       upper_products(block, count, dim_, block_others, products, count);
     } else {
       strided_gemm(CblasNoTrans, CblasTrans, block, count, dim_, Dtype(1),

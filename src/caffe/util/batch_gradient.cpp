@@ -11,6 +11,7 @@
 
 namespace caffe {
 
+using caffe_metric::are_groups;
 using caffe_metric::RowGroup;
 using caffe_metric::RowGroupPart;
 
@@ -50,7 +51,11 @@ void BatchDistances<Dtype>::AddGradient_cpu(int begin, int end) {
   }
   weights_in_row_.resize(rows);
   int* used = weights_in_row_.data();
-  ParallelRows(rows, kGrain, [=](int from, int to) {
+  const bool whole = symmetric(rows);
+  const vector<RowGroup> close = caffe_metric::by_columns(close_groups_);
+  const bool by_close = whole && !apart_ && are_groups(close, n);
+  const bool gathered = by_close && GatherGroups(close, v);
+  ParallelRows(by_close ? 0 : rows, kGrain, [=](int from, int to) {
     for (int i = from; i < to; ++i) {
       const size_t row = static_cast<size_t>(i) * n;
       for (int j = 0; apart_ && j < n; ++j) {
@@ -65,9 +70,16 @@ void BatchDistances<Dtype>::AddGradient_cpu(int begin, int end) {
     AddSparse(begin, end, v);
     return;
   }
-  const bool whole = symmetric(rows);
-  if (whole && all <= static_cast<size_t>(n) * n / kGrouped && AddGrouped(v)) {
+  if (gathered) {
+    AddGroups(close);
     return;
+  }
+  if (whole && all <= static_cast<size_t>(n) * n / kGrouped) {
+    const vector<RowGroup> groups = GroupsOf(v);
+    if (are_groups(groups, n) && GatherGroups(groups, v)) {
+      AddGroups(groups);
+      return;
+    }
   }
   // gradient -= (v + v^T) u, and the row sums of v + v^T.
   const Dtype* u = u_.cpu_data();
@@ -99,46 +111,28 @@ void BatchDistances<Dtype>::AddGradient_cpu(int begin, int end) {
   });
 }
 
-// Gathers the groups' rows of v (n columns), each group a square matrix of its
-// own at weights_at; false where a row has more than that to do: `used` numbers
-// are not 0.
-template <typename Dtype>
-static bool gather_groups(const vector<RowGroupPart>& parts,
-                          const RowGroup* first,
-                          const vector<size_t>& weights_at, const Dtype* v,
-                          int n, const int* used, Dtype* all) {
-  vector<char> apart(parts.size());
-  ParallelParts(parts.size(), [&, v, n, used, all, first](int number, int) {
-    const RowGroupPart& part = parts[number];
-    const vector<int>& columns = part.group->columns;
-    const int width = columns.size();
-    Dtype* weights = all + weights_at[part.group - first];
-    bool only = true;
-    for (int k = part.begin; k < part.end; ++k) {
-      const int member = part.group->rows[k];
-      const Dtype* row = v + static_cast<size_t>(member) * n;
-      Dtype* own = weights + static_cast<size_t>(k) * width;
-      for (int j = 0; j < width; ++j) {
-        own[j] = row[columns[j]];
-      }
-      only = only && caffe_metric::count_used(width, own) == used[member];
-    }
-    apart[number] = only;
-  });
-  return std::count(apart.begin(), apart.end(), 0) == 0;
+// Where each group's square matrix begins, if they lie one behind the other,
+// and where the last one ends.
+static vector<size_t> matrices_of(const vector<RowGroup>& groups) {
+  vector<size_t> at(1, 0);
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const size_t width = groups[g].columns.size();
+    at.push_back(at[g] + width * width);
+  }
+  return at;
 }
 
 template <typename Dtype>
-bool BatchDistances<Dtype>::AddGrouped(const Dtype* v) {
+vector<RowGroup> BatchDistances<Dtype>::GroupsOf(const Dtype* v) const {
   const int n = columns();
-  const int* used = weights_in_row_.data();
   if (n < kGroupedRows) {
-    return false;
+    return vector<RowGroup>();
   }
+  const int* used = weights_in_row_.data();
   vector<int> rows(n);
   std::iota(rows.begin(), rows.end(), 0);
-  // Whether a row has to do with its group's columns alone, is seen below.
-  const vector<RowGroup> groups = caffe_metric::group_rows(
+  // Whether a row has to do with its group's columns alone, is seen later.
+  return caffe_metric::group_rows(
       rows, 0, n, static_cast<size_t>(n) * n / 2,
       [=](int row, int column) {
         return v[static_cast<size_t>(row) * n + column] != 0;
@@ -146,32 +140,56 @@ bool BatchDistances<Dtype>::AddGrouped(const Dtype* v) {
       [=](int row, const vector<int>& columns) {
         return used[row] <= static_cast<int>(columns.size());
       });
-  if (!caffe_metric::are_apart(groups)) {
-    return false;
-  }
+}
+
+template <typename Dtype>
+bool BatchDistances<Dtype>::GatherGroups(const vector<RowGroup>& groups,
+                                         const Dtype* v) {
+  const int n = columns();
+  int* used = weights_in_row_.data();
   const vector<RowGroupPart> parts = caffe_metric::parts_of(groups);
-  vector<size_t> weights_at(1, 0);
-  for (size_t g = 0; g < groups.size(); ++g) {
-    const size_t width = groups[g].columns.size();
-    weights_at.push_back(weights_at[g] + width * width);
-  }
+  const vector<size_t> matrix_at = matrices_of(groups);
   rooms_.resize(1 + ThreadsOfParts(parts.size()));
-  rooms_[0].resize(weights_at.back());
+  rooms_[0].resize(matrix_at.back());
   Dtype* all = rooms_[0].data();
-  const RowGroup* first = groups.data();
-  if (!gather_groups(parts, first, weights_at, v, n, used, all)) {
-    return false;
-  }
+  vector<char> alone(parts.size());
+  ParallelParts(parts.size(), [&, n, used, all, v](int number, int) {
+    const RowGroupPart& part = parts[number];
+    const vector<int>& columns = part.group->columns;
+    const int width = columns.size();
+    Dtype* weights = all + matrix_at[part.group - groups.data()];
+    bool only = true;
+    for (int k = part.begin; k < part.end; ++k) {
+      const int member = part.group->rows[k];
+      const Dtype* row = v + static_cast<size_t>(member) * n;
+      Dtype* own = weights + static_cast<size_t>(k) * width;
+      used[member] = caffe_metric::count_used(n, row);
+      for (int j = 0; j < width; ++j) {
+        own[j] = row[columns[j]];
+      }
+      only = only && caffe_metric::count_used(width, own) == used[member];
+    }
+    alone[number] = only;
+  });
+  return std::count(alone.begin(), alone.end(), 0) == 0;
+}
+
+template <typename Dtype>
+void BatchDistances<Dtype>::AddGroups(const vector<RowGroup>& groups) {
+  const vector<RowGroupPart> parts = caffe_metric::parts_of(groups);
+  const vector<size_t> matrix_at = matrices_of(groups);
+  Dtype* all = rooms_[0].data();
   const Dtype* u = u_.cpu_data();
   Dtype* gradient = gradient_.mutable_cpu_data();
   Dtype* row_sums = row_sums_.mutable_cpu_data();
   vector<Dtype>* rooms = rooms_.data() + 1;
   // v + v^T
-  ParallelParts(groups.size(), [=, &groups, &weights_at](int number, int) {
+  ParallelParts(groups.size(), [=, &groups, &matrix_at](int number, int) {
     const int width = groups[number].columns.size();
-    caffe_metric::add_transpose(width, 0, width, all + weights_at[number]);
+    caffe_metric::add_transpose(width, 0, width, all + matrix_at[number]);
   });
-  ParallelParts(parts.size(), [=, &parts, &weights_at](int number, int thread) {
+  ParallelParts(parts.size(), [&, all, u, gradient, row_sums, rooms](
+                                  int number, int thread) {
     const RowGroupPart& part = parts[number];
     const int* members = &part.group->rows[part.begin];
     const vector<int>& columns = part.group->columns;
@@ -181,7 +199,7 @@ bool BatchDistances<Dtype>::AddGrouped(const Dtype* v) {
     rooms[thread].resize(sums_at + static_cast<size_t>(height) * dim_);
     Dtype* others = rooms[thread].data();
     Dtype* sums = others + sums_at;
-    const Dtype* weights = all + weights_at[part.group - first] +
+    const Dtype* weights = all + matrix_at[part.group - groups.data()] +
                            static_cast<size_t>(part.begin) * width;
     for (int j = 0; j < width; ++j) {
       caffe_copy(dim_, u + static_cast<size_t>(columns[j]) * dim_,
@@ -197,7 +215,6 @@ bool BatchDistances<Dtype>::AddGrouped(const Dtype* v) {
           caffe_metric::sum(width, weights + static_cast<size_t>(k) * width);
     }
   });
-  return true;
 }
 
 template <typename Dtype>
