@@ -104,9 +104,10 @@ class BatchDistances {
   void AddTransposedGpu(int begin, int end);
   /// Adds what a few derivatives that are not 0 amount to.
   void AddSparse(int begin, int end, const Dtype* v);
-  /// Groups of rows with derivatives between those of a group alone, if there
-  /// are such, of a batch in one strip.
-  vector<caffe_metric::RowGroup> GroupsOf(const Dtype* v) const;
+  /// Groups of a batch in one strip, each row in one of them, or none: those of
+  /// the close rows, and those of `all` derivatives that are not 0.
+  vector<caffe_metric::RowGroup> CloseGroups() const;
+  vector<caffe_metric::RowGroup> WeightGroups(size_t all, const Dtype* v) const;
   /// Counts each row's derivatives that are not 0, and gathers those between
   /// rows of a group; whether these are all.
   bool GatherGroups(const vector<caffe_metric::RowGroup>& groups,

@@ -260,7 +260,7 @@ void BatchDistances<Dtype>::MeasureGroup(const RowGroupPart& part, int begin,
   }
 }
 
-// batch_gradient.cpp has the rest of the class.
+// batch_gradient.cpp and batch_groups.cpp have the rest of the class.
 INSTANTIATE_CLASS(BatchDistances);
 
 }  // namespace caffe
