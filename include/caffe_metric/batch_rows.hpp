@@ -76,16 +76,6 @@ inline void for_others(const AnchorRow<T>& row, const Meet& meet) {
   }
 }
 
-// Calls meet(j) for those of its class.
-template <typename T, typename Meet>
-inline void for_same(const AnchorRow<T>& row, const Meet& meet) {
-  for (int k = 0; k < row.count; ++k) {
-    if (row.same[k] != row.self) {
-      meet(row.same[k]);
-    }
-  }
-}
-
 // The measures of its class, in the order of row.same.
 template <typename T>
 inline void take_same(const AnchorRow<T>& row, const T* v, T* kept) {
@@ -172,18 +162,29 @@ struct SecondFold<Rule, false> {
                   typename Rule::State*) {}
 };
 
-// With and without the states of the partners.
+// With and without the states of the partners. `same` is gram_weight of the
+// slopes of its class, which is known once they are folded or after it.
 template <typename Rule, bool kPartners>
 struct MeetPartners {
   typedef typename Rule::State State;
   template <typename T>
   static State fold(const Rule& rule, const AnchorRow<T>& row,
-                    const State* states, const State& state, const T* v) {
+                    const State* states, const State& state, const T* v,
+                    T* same) {
     State next = rule.again(state);
-    for_same(row,
-             [&](int j) { rule.fold_again(&next, v[j], true, states[j]); });
+    for (int k = 0; k < row.count; ++k) {
+      const int j = row.same[k];
+      same[k] =
+          j == row.self
+              ? T(0)
+              : gram_weight(rule.measure(), v[j],
+                            rule.fold_again(&next, v[j], true, states[j]));
+    }
     return next;
   }
+  template <typename T>
+  static void same_slopes(const Rule&, const AnchorRow<T>&, const State&,
+                          const T*, T*) {}
   template <typename T>
   static T slope(const Rule& rule, const State& state, const State* states,
                  int j, T v, bool same) {
@@ -197,8 +198,17 @@ struct MeetPartners<Rule, false> {
   typedef typename Rule::State State;
   template <typename T>
   static State fold(const Rule&, const AnchorRow<T>&, const State*,
-                    const State& state, const T*) {
+                    const State& state, const T*, T*) {
     return state;
+  }
+  template <typename T>
+  static void same_slopes(const Rule& rule, const AnchorRow<T>& row,
+                          const State& state, const T* v, T* same) {
+    take_same(row, v, same);
+    for (int k = 0; k < row.count; ++k) {
+      same[k] = gram_weight(rule.measure(), same[k],
+                            rule.slope(state, same[k], true));
+    }
   }
   template <typename T>
   static T slope(const Rule& rule, const State& state, const State*, int, T v,
@@ -207,13 +217,14 @@ struct MeetPartners<Rule, false> {
   }
 };
 
-// The slopes, of other classes one by one or at once.
+// The slopes, of other classes one by one or at once; room is n + row.count
+// numbers, the last of them MeetPartners' slopes of the anchor's class.
 template <typename Rule, bool kAtOnce>
 struct Slopes {
   template <typename T>
   static void run(const Rule& rule, const AnchorRow<T>& row,
                   const typename Rule::State* states,
-                  const typename Rule::State& state, T* v, std::vector<T>*) {
+                  const typename Rule::State& state, T* v, T*) {
     typedef MeetPartners<Rule, Rule::kPartners> Meet;
     for_others(row, [&](int j, bool same) {
       v[j] = Meet::slope(rule, state, states, j, v[j], same);
@@ -225,18 +236,12 @@ template <typename Rule>
 struct Slopes<Rule, true> {
   template <typename T>
   static void run(const Rule& rule, const AnchorRow<T>& row,
-                  const typename Rule::State* states,
-                  const typename Rule::State& state, T* v,
-                  std::vector<T>* room) {
-    typedef MeetPartners<Rule, Rule::kPartners> Meet;
-    room->resize(row.n + row.count);
-    T* kept = room->data() + row.n;
-    take_same(row, v, kept);
-    for (int k = 0; k < row.count; ++k) {
-      kept[k] = Meet::slope(rule, state, states, row.same[k], kept[k], true);
-    }
-    rule.slope_others(state, row.n, v, room->data());
-    put_same(row, kept, v);
+                  const typename Rule::State*,
+                  const typename Rule::State& state, T* v, T* room) {
+    T* same = room + row.n;
+    MeetPartners<Rule, Rule::kPartners>::same_slopes(rule, row, state, v, same);
+    rule.slope_others(state, row.n, v, room);
+    put_same(row, same, v);
   }
 };
 
@@ -260,10 +265,11 @@ inline double slope_row(const Rule& rule, const AnchorRow<T>& row, bool write,
                         const typename Rule::State* states,
                         const typename Rule::State& state, T* v,
                         std::vector<T>* room) {
-  const typename Rule::State met =
-      MeetPartners<Rule, Rule::kPartners>::fold(rule, row, states, state, v);
+  room->resize(row.n + row.count);
+  const typename Rule::State met = MeetPartners<Rule, Rule::kPartners>::fold(
+      rule, row, states, state, v, room->data() + row.n);
   if (write) {
-    Slopes<Rule, Rule::kAtOnce>::run(rule, row, states, met, v, room);
+    Slopes<Rule, Rule::kAtOnce>::run(rule, row, states, met, v, room->data());
     if (row.self >= 0) {
       v[row.self] = 0;
     }

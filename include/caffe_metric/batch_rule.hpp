@@ -35,7 +35,8 @@
 //   kPartners     the pairs of a class meet, each with its own state: then
 //                 fold_again and slope take a further `const State& partner`,
 //                 which is folded, and may have met its own partners;
-//                 fold_again has nothing to do with other classes
+//                 fold_again has nothing to do with other classes, and returns
+//                 the pair's slope
 //   kAtOnce       on the CPU an anchor meets all rows of other classes at once,
 //                 by vectors (batch_others.hpp); not with kFoldsAgain:
 //                   void fold_others(State*, int n, T* v, T* room) const;

@@ -96,16 +96,18 @@ struct LiftedSongRule : BatchRule {
     return next;
   }
 
-  CAFFE_METRIC_HD void fold_again(State* state, T d, bool same,
-                                  const State& partner) const {
-    if (same) {
-      double share;
-      const double j = term(*state, partner, d, &share);
-      if (j > 0) {
-        state->loss += 0.25 * j * j;
-        state->pull += j * share;
-      }
+  CAFFE_METRIC_HD T fold_again(State* state, T d, bool same,
+                               const State& partner) const {
+    if (!same) {
+      return 0;
     }
+    double share;
+    const double j = term(*state, partner, d, &share);
+    if (j > 0) {
+      state->loss += 0.25 * j * j;
+      state->pull += j * share;
+    }
+    return static_cast<T>(0.5 * j);
   }
 
   // The second folds' parts; the first's are merged before they begin.
