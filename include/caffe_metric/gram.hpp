@@ -128,6 +128,7 @@ CAFFE_METRIC_HD T gram_weight(Distance distance, T d, T w) {
       return 2 * w;
     case L2:
     case UNIT_L2:
+      // 0 where d is; without a branch, so that compilers make vectors of it.
       return w / (d > 0 ? d : T(HUGE_VAL));
     case SIMILARITY:
       return -w;

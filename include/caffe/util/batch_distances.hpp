@@ -98,6 +98,7 @@ class BatchDistances {
   /// Distances of rows of a strip with many close ones, of squared ones, by
   /// groups. Does nothing where the rows fall into none.
   bool MeasureClose(int begin, const vector<int>& rows, bool upper, Dtype* d);
+  /// The same of rows of one group; `room` is scratch.
   void MeasureGroup(const caffe_metric::RowGroupPart& part, int begin,
                     bool upper, vector<Dtype>* room, Dtype* d) const;
   /// On the GPU: what the columns of a strip get of its derivatives.

@@ -212,7 +212,7 @@ void BatchDistances<Dtype>::MeasureGroup(const RowGroupPart& part, int begin,
                  : 0;
   };
   const int start = before(members[0]);
-  const int* columns = all.data() + start;
+  const int* met = all.data() + start;
   const int height = part.end - part.begin;
   const int width = all.size() - start;
   // The last rows of a tight cluster have few columns left and are none of the
@@ -231,7 +231,7 @@ void BatchDistances<Dtype>::MeasureGroup(const RowGroupPart& part, int begin,
   const Dtype* strip = u + static_cast<size_t>(begin) * dim_;
   const Dtype* origin = strip + static_cast<size_t>(rows[0]) * dim_;
   caffe_metric::rows_from(dim_, u + static_cast<size_t>(first_) * dim_, origin,
-                          columns, width, others, squares);
+                          met, width, others, squares);
   if (!among) {
     caffe_metric::rows_from(dim_, strip, origin, members, height, mine,
                             my_squares);
@@ -251,9 +251,9 @@ void BatchDistances<Dtype>::MeasureGroup(const RowGroupPart& part, int begin,
     for (int i = k; i < k + block; ++i) {
       const int from = before(members[i]) - start;
       const int closed = caffe_metric::close_squares(
-          my_squares[i], width - from, columns + from, squares + from,
+          my_squares[i], width - from, met + from, squares + from,
           products + static_cast<size_t>(i - k) * count + (from - skip),
-          d + static_cast<size_t>(members[i]) * this->columns());
+          d + static_cast<size_t>(members[i]) * columns());
       FinishSquares(begin, members[i], upper, open_in_row_[members[i]] - closed,
                     d);
     }
